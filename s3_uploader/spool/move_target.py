@@ -13,6 +13,7 @@ from s3_uploader.spool.root import Names
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _COPY_CHUNK = 1 << 20
+_LONGEST_NAME = 255
 _TEMPORARY_SUFFIX = ".tmp"
 
 
@@ -29,7 +30,8 @@ class MoveTarget:
     def receive(self, directory: int, name: str, file: OpenFile) -> str:
         """Move ``name`` of ``directory`` here; returns its new path.
 
-        A name that is taken gets ``~1``, ``~2`` … appended. On another file system: copy, fsync, rename, unlink.
+        A name that is taken gets ``~1``, ``~2`` … appended, and is cut if it is too long for that. On another file
+        system: copy, fsync, rename, unlink.
 
         :raises OSError: if it cannot be moved.
         """
@@ -78,7 +80,7 @@ class MoveTarget:
         copied = ""
         try:
             while True:
-                placed = wanted if number == 0 else f"{wanted}~{number}"
+                placed = wanted if number == 0 else _numbered(wanted, number)
                 try:
                     if copied:
                         rename_without_replacing(target, copied, target, placed)
@@ -98,6 +100,14 @@ class MoveTarget:
             if copied:
                 with contextlib.suppress(OSError):
                     os.unlink(copied, dir_fd=target)
+
+
+def _numbered(name: str, number: int) -> str:
+    """The name with a number, cut so that it fits into 255 bytes."""
+    mark = f"~{number}"
+    while len(os.fsencode(name)) + len(mark) > _LONGEST_NAME:
+        name = name[:-1]
+    return name + mark
 
 
 def _copy_into(file: OpenFile, target: int) -> str:

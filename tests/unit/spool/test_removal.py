@@ -508,6 +508,18 @@ class TestMove:
         assert move(root, opened("x"), MoveTarget(str(tmp_path / "done")))[1].endswith("/x~2")
         assert [(tmp_path / "done" / name).read_text() for name in ("x", "x~1", "x~2")] == ["first", "second", "third"]
 
+    @pytest.mark.parametrize("name", ["x" * 255, "x" * 254, "é" * 127, b"\xff".decode(errors="surrogateescape") * 255])
+    def test_a_long_name_that_is_taken(
+        self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, name: str
+    ) -> None:
+        """A name that has no room for a number is cut for it."""
+        for number in range(12):
+            write(spool / name, str(number))
+            assert move(root, opened(name), MoveTarget(str(tmp_path / "done")))[0] is None
+        found = sorted((tmp_path / "done").iterdir(), key=lambda path: int(path.read_text()))
+        assert [path.name.rpartition("~")[2] for path in found[1:]] == [str(number) for number in range(1, 12)]
+        assert paths_below(spool) == set()
+
     def test_changed(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
         """A file that changed stays."""
         path = write(spool / "x")
