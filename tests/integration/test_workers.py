@@ -27,7 +27,7 @@ from tests.servers.fixtures import *  # noqa: F403
 from tests.servers.memory_group import memory_group
 
 FILES = 400
-FEW_KILLS, KILLS, SHARDS = 5, 300, 2
+FEW_KILLS, KILLS, SHARDS = 5, 200, 2
 SLOW = 0.06
 
 
