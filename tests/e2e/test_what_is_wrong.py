@@ -213,6 +213,27 @@ def test_ftp_550_of_a_file(site: Site, to_ftp: Refuse) -> None:
     assert problem["path"] is not None
 
 
+@pytest.mark.parametrize(("verb", "removal"), [("STOR", "DELE"), ("MKD", "RMD")])
+def test_ftp_550_of_every_file_but_a_test(site: Site, to_ftp: Refuse, verb: str, removal: str) -> None:
+    """What the server accepted as a test, and does not let anybody remove, is tried once and not for each file."""
+    tests = []
+
+    def refuse(session: OddSession, said: str, argument: bytes) -> bool:
+        is_refused = said == removal or (said == verb and b"/20" in argument)
+        if is_refused:
+            session.say("550 Permission denied.")
+        elif said == verb and b".s3-uploader-" in argument:
+            tests.append(argument)
+        return is_refused
+
+    to_ftp({}, before=refuse)
+    site.settings["destination"]["max_concurrency"] = 1
+    for number in range(5):
+        site.file(f"{number}/2021/11/29/20/46-topic.dat")
+    assert site.run().code == 1
+    assert len(tests) == 1, tests
+
+
 def test_ftp_550_of_one_file_of_many(site: Site, to_ftp: Refuse) -> None:
     """If others are accepted, they are shipped, whatever else the server refuses."""
 

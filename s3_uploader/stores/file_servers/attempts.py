@@ -14,7 +14,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
-from s3_uploader.stores.file_servers.parts import remove
+from s3_uploader.stores.file_servers.parts import NAMES, PART, remove
 from s3_uploader.stores.file_servers.pool import SessionPool
 from s3_uploader.stores.file_servers.upload import FileUpload
 from s3_uploader.stores.keys import path_segments
@@ -153,18 +153,23 @@ class Attempts(Generic[_Session]):
         """Whether nothing can be written even where all files go below: then it is not about this file's directory."""
         if self._site.directories.took_a_file or self._takes_tests:
             return False
-        path = f"{session.base.rstrip('/')}/{self._site.parts.new(hidden=False)}"
+        is_directory = refused.is_of_a_directory
+        path = f"{session.base.rstrip('/')}/{self._site.parts.new(hidden=False, kind=NAMES if is_directory else PART)}"
         try:
-            if refused.is_of_a_directory:
+            if is_directory:
                 session.make_directory(path)
-                session.remove_directory(path)
             else:
                 session.store(path, [b"\n"])
-                session.delete(path)
         except (Refused, Lost) as other:
-            # A directory that was made and cannot be removed has been made.
             return isinstance(other, Refused) and other.may_be_of_all
         self._takes_tests = True
+        try:
+            if is_directory:
+                session.remove_directory(path)
+            elif not session.delete(path):
+                self._site.parts.leave_behind(path)
+        except (Refused, Lost):
+            self._site.parts.leave_behind(path)
         return False
 
     def _is_full(self, session: _Session, upload: FileUpload[_Session]) -> bool:
