@@ -215,7 +215,8 @@ def _open_root(base_dir: str) -> int:
     except OSError as error:
         raise _refusal(base_dir, error) from None
     try:
-        status = os.fstat(descriptor)
+        # Not fstat: a directory that this user may list but not search opens, and then nothing in it can be reached.
+        status = os.stat(".", dir_fd=descriptor)
         filesystem_root = os.stat("/")
     except OSError as error:
         os.close(descriptor)

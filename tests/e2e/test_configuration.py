@@ -151,9 +151,10 @@ class TestSpoolThatCannotBeUsed:
         """The root of the file system is refused, however it is written."""
         assert "base_dir " in self.run(site, root)
 
-    def test_unreadable(self, site: Site) -> None:
-        """A base_dir that may not be read is refused with the reason."""
-        site.spool.chmod(0)
+    @pytest.mark.parametrize("mode", [0, 0o400, 0o600], ids=oct)
+    def test_unreadable(self, site: Site, mode: int) -> None:
+        """A base_dir that may not be read or searched is refused with the reason."""
+        site.spool.chmod(mode)
         try:
             sentence = self.run(site, str(site.spool), prefix=without_privileges())
         finally:
