@@ -120,7 +120,7 @@ def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") 
             return tell_of_lost_output(lost)
         # The machine, not the program: a disk that fails, no descriptors, no memory. Where more is known of it, it is
         # an error of ours already.
-        return _tell(UploaderError(_refused_by_the_system(error)), form, name)
+        return _tell(refused_by_the_system(error), form, name)
 
 
 def tell_of_lost_output(error: OSError) -> int:
@@ -130,12 +130,13 @@ def tell_of_lost_output(error: OSError) -> int:
     return SOME_FAILED
 
 
-def _refused_by_the_system(error: OSError | MemoryError) -> str:
+def refused_by_the_system(error: OSError | MemoryError) -> UploaderError:
+    """The error of a command that the machine let down."""
     if isinstance(error, MemoryError):
-        return "The system has no memory left. Files that were not shipped are kept."
+        return UploaderError("The system has no memory left. Files that were not shipped are kept.")
     reason = error.strerror or str(error) or type(error).__name__
     where = f": {shown_name(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
-    return f"The system refused an operation: {reason}{where}. Files that were not shipped are kept."
+    return UploaderError(f"The system refused an operation: {reason}{where}. Files that were not shipped are kept.")
 
 
 @contextmanager

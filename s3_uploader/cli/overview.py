@@ -204,7 +204,7 @@ def plugin(directory: str, options: FileOptions) -> int:
     """Print the plugin's line with all figures, then one line for each spool in trouble."""
     try:
         seen = look_at_all(directory, options)
-    except UploaderError as error:
+    except (UploaderError, OSError, MemoryError) as error:
         with to_whoever_reads():
             print_lines([status.unknown_line(error)])
         return status.exit_code_of(UNKNOWN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s3_uploader.cli.arguments import StatusOptions
-from s3_uploader.cli.exit_codes import explain, to_whoever_reads
+from s3_uploader.cli.exit_codes import explain, refused_by_the_system, to_whoever_reads
 from s3_uploader.cli.output import columns, cut, local_time, print_json, print_lines, table, wrapped, zone_name
 from s3_uploader.cli.settings import FileOptions, load
 from s3_uploader.cli.status_json import for_machines
@@ -221,7 +221,7 @@ def plugin(config_file: str, options: FileOptions) -> int:
     """Print the line for the spool."""
     try:
         standing = look_at(config_file, options)
-    except UploaderError as error:
+    except (UploaderError, OSError, MemoryError) as error:
         with to_whoever_reads():
             print_lines([unknown_line(error)])
         return exit_code_of(UNKNOWN)
@@ -232,8 +232,10 @@ def plugin(config_file: str, options: FileOptions) -> int:
     return exit_code_of(found)
 
 
-def unknown_line(error: UploaderError) -> str:
+def unknown_line(error: UploaderError | OSError | MemoryError) -> str:
     """The plugin's line when the state cannot be found out."""
+    if not isinstance(error, UploaderError):
+        error = refused_by_the_system(error)
     return f"S3_UPLOADER {plugin_word(UNKNOWN)} - {on_one_line(' '.join(explain(error)[0]))}"
 
 

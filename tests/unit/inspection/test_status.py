@@ -181,6 +181,19 @@ class TestPlugin:
         )
         assert [line.split(" - ")[0] for line in others] == ["c: CRITICAL", "d: UNKNOWN", "b: WARNING"]
 
+    @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "x"), MemoryError()])
+    def test_a_machine_that_refuses(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+    ) -> None:
+        """Whatever the system refuses, the plugin's answer is its line, and that the state is unknown."""
+
+        def refuse(path: str, options: StatusOptions) -> SpoolStatus:
+            raise error
+
+        monkeypatch.setattr(status, "look_at", refuse)
+        assert status.plugin("x.json", StatusOptions()) == 3
+        assert capsys.readouterr().out.startswith("S3_UPLOADER UNKNOWN - The system ")
+
     def test_a_directory_of_none(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A directory without a configuration is said in the line, too."""
         assert overview.plugin(str(tmp_path), StatusOptions()) == 3
