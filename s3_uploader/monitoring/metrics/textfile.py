@@ -25,6 +25,8 @@ from s3_uploader.monitoring.metrics.samples import exposition, progress_expositi
 
 _LOCK_TIMEOUT_SECONDS = 1.0
 _ASK_AGAIN_SECONDS = 0.01
+_MOST_BEFORE = 64 * 1024 * 1024
+"""Characters of a metrics file that are read back. One of this program is smaller, with any number of locations."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK = 512
 """The unit of ``st_blocks``, see stat(2)."""
@@ -62,8 +64,13 @@ class MetricsFile:
 
     def _before(self) -> str:
         try:
-            with open(self._path, encoding="utf-8") as file:
-                return file.read()
+            # A pipe would wait for its writer.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, encoding="utf-8") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return ""
+                text = file.read(_MOST_BEFORE + 1)
+                return text if len(text) <= _MOST_BEFORE else ""
         except (OSError, UnicodeDecodeError):
             return ""
 

@@ -7,6 +7,8 @@ import os
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 
+_LONGEST = 4096
+
 
 def find_password(
     user: str, *, variable: str, file_name: str | None, password: str | None, protocol: str = "FTP"
@@ -20,7 +22,7 @@ def find_password(
     if file_name is not None:
         try:
             with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
-                return file.read().rstrip("\r\n")
+                found_there = file.read(_LONGEST + 2).rstrip("\r\n")
         except OSError as error:
             raise StoreError(
                 f"The password file {file_name} cannot be read: {(error.strerror or str(error)).lower()}.",
@@ -28,6 +30,15 @@ def find_password(
                 origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,
             ) from None
+        if len(found_there) > _LONGEST:
+            raise StoreError(
+                f"The password file {file_name} holds more than {_LONGEST:,} characters, so it is no password.",
+                code="NoPassword",
+                origin=Origin.CREDENTIALS,
+                scope=Scope.DESTINATION,
+                hint="Correct password_file.",
+            )
+        return found_there
     found = os.environ.get(variable)
     if found is not None:
         return found

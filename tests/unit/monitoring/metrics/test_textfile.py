@@ -26,6 +26,7 @@ from s3_uploader.core.events import (
     RunNotBegun,
 )
 from s3_uploader.core.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
+from s3_uploader.monitoring.metrics import textfile
 from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
 from s3_uploader.monitoring.metrics.samples import CAUSES, OUTCOMES, exposition
 from s3_uploader.monitoring.metrics.textfile import MetricsFile
@@ -469,3 +470,20 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, notices: list[Event], m
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["spool.prom"]
     assert len(notices) == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "huge"])
+def test_what_stands_in_the_place_of_the_file_is_not_read(
+    tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A pipe is not waited for, and a file of any length is not read as a whole; both are replaced."""
+    monkeypatch.setattr(textfile, "_MOST_BEFORE", 1000)
+    path = tmp_path / "x.prom"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text("# x\n" * 1000)
+    MetricsFile(str(path), notice=notices.append).progress(RunInProgress(base_dir="/spool", since=NOW, is_news=True))
+    assert plain(path.read_text())["run_in_progress_since_timestamp_seconds"] == NOW
+    assert "# x" not in path.read_text()
+    assert notices == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.file_servers.password import find_password
 
 VARIABLE = "S3_UPLOADER_FTP_PASSWORD"
@@ -30,3 +30,14 @@ def test_password_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert find() == "from environment"
     with pytest.raises(StoreError, match="cannot be read: no such file"):
         find(file_name=str(tmp_path / "missing"))
+
+
+def test_a_file_that_is_no_password(tmp_path: Path) -> None:
+    """A file of any length, as a device that never ends, is not read as a whole."""
+    for path in (Path("/dev/zero"), tmp_path / "long"):
+        (tmp_path / "long").write_text("x" * 5000)
+        with pytest.raises(StoreError, match="holds more than 4,096 characters") as caught:
+            find(file_name=str(path))
+        assert caught.value.scope is Scope.DESTINATION
+    (tmp_path / "password").write_text("x" * 4096 + "\r\n")
+    assert find(file_name=str(tmp_path / "password")) == "x" * 4096
