@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import sys
 from collections.abc import Sequence
 
-from s3_uploader.cli.names import COMMANDS
+from s3_uploader.cli.names import COMMANDS, NO_MEMORY
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +40,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command_line(arguments)
     except KeyboardInterrupt:  # Ctrl-C before the command took over the signals, while modules are still imported
         return 130
+    except Exception as error:
+        if not is_own_process or not _lacks_memory(error):
+            raise
+    return _without_memory()
+
+
+def _lacks_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    from s3_uploader.core.errors import lacks_memory
+
+    return lacks_memory(error)
+
+
+def _without_memory() -> int:
+    """Say that there is no memory left, not even for the modules of the command, with as little of it as possible."""
+    is_plugin = "--plugin" in sys.argv
+    head, number = ("S3_UPLOADER UNKNOWN - ", 1) if is_plugin else ("", 2)
+    with contextlib.suppress(OSError):
+        os.write(number, f"{head}{NO_MEMORY}\n".encode())
+    return 3 if is_plugin else 1
 
 
 def _collect_from_now_on() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from s3_uploader.cli.names import NO_MEMORY
 from s3_uploader.core.errors import (
     ConfigError,
     DestinationBusy,
@@ -20,6 +21,7 @@ from s3_uploader.core.errors import (
     StoreError,
     UploaderError,
     UsageProblem,
+    lacks_memory,
 )
 from s3_uploader.core.text import shown_name, shown_text
 
@@ -28,6 +30,8 @@ SOME_FAILED = 1
 USAGE = 2
 DESTINATION_UNUSABLE = 3
 LOCK_TIMEOUT = 75
+PLUGIN_UNKNOWN = 3
+"""What monitoring systems take for a state that could not be found out."""
 
 _EXIT_CODES: tuple[tuple[type[UploaderError], str, int], ...] = (
     (ConfigError, "configuration", USAGE),
@@ -52,6 +56,8 @@ class Form(enum.Enum):
     """A JSON document on standard output."""
     LOG = "log"
     """A line of the JSON log on standard error."""
+    PLUGIN = "plugin"
+    """The line of a monitoring plugin on standard output, which knows no state."""
 
 
 def explain(error: UploaderError) -> tuple[list[str], int]:
@@ -74,6 +80,9 @@ def _tell(error: UploaderError, form: Form, name: str) -> int:
     lines, code = explain(error)
     if error.is_repeated:
         return code
+    if form is Form.PLUGIN:
+        print(f"S3_UPLOADER UNKNOWN - {lines[0]}")
+        return PLUGIN_UNKNOWN
     if form is Form.TEXT:
         if name and not isinstance(error, ConfigError):
             lines = [f"{shown_name(name)}: {lines[0]}", *lines[1:]]
@@ -110,7 +119,9 @@ def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") 
     except BrokenPipeError:
         finish_output()
         return OK
-    except (OSError, MemoryError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not lacks_memory(error):
+            raise
         from s3_uploader.cli.output import OutputLost
 
         lost = finish_output()
@@ -130,10 +141,14 @@ def tell_of_lost_output(error: OSError) -> int:
     return SOME_FAILED
 
 
-def refused_by_the_system(error: OSError | MemoryError) -> UploaderError:
+def refused_by_the_system(error: Exception) -> UploaderError:
     """The error of a command that the machine let down."""
-    if isinstance(error, MemoryError):
-        return UploaderError("The system has no memory left. Files that were not shipped are kept.")
+    if "thread" in str(error) and isinstance(error, RuntimeError):
+        return UploaderError(
+            "No thread can be started, for lack of memory or of processes. Files that were not shipped are kept."
+        )
+    if not isinstance(error, OSError):
+        return UploaderError(NO_MEMORY)
     reason = error.strerror or str(error) or type(error).__name__
     where = f": {shown_name(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
     return UploaderError(f"The system refused an operation: {reason}{where}. Files that were not shipped are kept.")

@@ -1,4 +1,4 @@
-"""Names that are needed before a command-line parser is loaded."""
+"""Names and words that are needed before a command-line parser is loaded, or where nothing more can be loaded."""
 
 from __future__ import annotations
 
@@ -10,3 +10,6 @@ COMMANDS = (
 
 COMPLETION_VARIABLE = "_S3_UPLOADER_CLI_COMPLETE"
 """Set by a shell that asks for completions."""
+
+NO_MEMORY = "The system has no memory left. Files that were not shipped are kept."
+"""All that is said where there is not even memory for more."""

@@ -13,6 +13,7 @@ import msgspec
 if TYPE_CHECKING:
     import threading
 
+_LOOK_SECONDS = 0.05
 START_SECONDS = 10.0
 """The longest wait for a thread to begin."""
 
@@ -105,15 +106,28 @@ class ScanTrigger:
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread, and wait until it has begun, but not forever.
+    """Start a thread, and wait until it is at its work, but not forever.
 
     ``Thread.start`` waits without a limit for a thread that the system has created. If that finds no memory for its
-    first call, it ends at once, and says nothing to whoever waits.
+    first call, it ends at once, and says nothing to whoever waits. If it finds none a moment later, it counts as
+    started, and never does its work.
 
     :raises RuntimeError: if no thread can be created, or if it has not begun in time.
     """
+    import threading
+
     begun = thread._started  # type: ignore[attr-defined]
     begun.wait = functools.partial(begun.wait, START_SECONDS)
+    is_at_work = threading.Event()
+    work = thread.run
+
+    def run() -> None:
+        is_at_work.set()
+        work()
+
+    thread.run = run  # type: ignore[method-assign]
     thread.start()
-    if not begun.is_set():
-        raise RuntimeError(f"a thread has not begun within {START_SECONDS:g} s; there may be no memory for it")
+    until = time.monotonic() + START_SECONDS
+    while not is_at_work.wait(_LOOK_SECONDS):
+        if not thread.is_alive() or time.monotonic() > until:
+            raise RuntimeError("a thread has not begun, or not in time; there may be no memory for it")

@@ -67,6 +67,27 @@ def remedy_of(error: OSError, *, denied: str) -> str:
     return ""
 
 
+WITHOUT_MEMORY = (
+    "MemoryError",
+    "Cannot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+    "can't allocate lock",
+    "no memory for it",
+    "without exception set",
+    "without setting an exception",
+)
+"""What Python and the loader of libraries say where there is no memory left, not even for an error of its own."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the system has refused memory, or a thread."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    is_vague = isinstance(error, (ImportError, RuntimeError, SystemError))
+    return is_vague and any(words in str(error) for words in WITHOUT_MEMORY)
+
+
 class Scope(enum.Enum):
     """How far an error reaches."""
 

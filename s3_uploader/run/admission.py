@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.control import Clock, start_thread
-from s3_uploader.core.errors import DestinationBusy, StoreError
+from s3_uploader.core.errors import DestinationBusy, StoreError, lacks_memory
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
@@ -331,6 +332,13 @@ class Intake:
         except StoreError as error:
             self._ending.abandon(RunEnd.DESTINATION, error)
             return False
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            from s3_uploader.stores.threads import no_memory
+
+            self._ending.abandon(RunEnd.DESTINATION, no_memory())
+            return False
         self.store_is_open = True
         self._flight.take_over_loop()
         return True
@@ -348,6 +356,7 @@ def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[],
 
     def work() -> None:
         try:
+            _load_hashes()
             store.open()
         except BaseException as error:
             raised.append(error)
@@ -359,6 +368,7 @@ def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[],
         start_thread(thread)
     except RuntimeError:
         # No further thread can be started, so this one opens the store.
+        _load_hashes()
         store.open()
         return True
     while not is_over.wait(_LOOK_SECONDS):
@@ -368,3 +378,16 @@ def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[],
     if raised:
         raise raised[0]
     return True
+
+
+def _load_hashes() -> None:
+    """Load the hashes that every store needs. Where there is no memory for them, ``hashlib`` prints tracebacks.
+
+    :raises ImportError: if there is no memory for them.
+    """
+    for name in ("_hashlib", "_blake2"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            if lacks_memory(error):
+                raise

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 from s3_uploader.core.control import Clock, start_thread
 from s3_uploader.core.counters import RunCounters
+from s3_uploader.core.errors import WITHOUT_MEMORY
 from s3_uploader.core.events import Event
 from s3_uploader.core.text import quoted
 from s3_uploader.run.worker_pipe import SIGNALS, Frames, Outcome, Task, send
@@ -29,8 +30,6 @@ _LAST_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
 _MOST_PRINTED = 1 << 16
 _TRACEBACK = "Traceback (most recent call last)"
-_WITHOUT_MEMORY = ("MemoryError", "Cannot allocate memory", "failed to map segment")
-"""What Python and the loader of libraries print where there is no memory left."""
 _BY_THE_SYSTEM = "Error: [Errno "
 
 
@@ -96,7 +95,7 @@ class Worker:
         if code < 0:
             return f"was killed by {_name_of(-code)}"
         printed = self._take_printed()
-        if any(words in printed for words in _WITHOUT_MEMORY):
+        if any(words in printed for words in WITHOUT_MEMORY):
             return "got no more memory"
         lines = printed.splitlines()
         _print_fault(printed)
@@ -194,7 +193,7 @@ def _name_of(number: int) -> str:
 
 def _print_fault(printed: str) -> None:
     """Print the traceback of a worker, as one of the leader would be printed, if it is a fault of the program."""
-    of_the_system = any(words in printed for words in (*_WITHOUT_MEMORY, _BY_THE_SYSTEM))
+    of_the_system = any(words in printed for words in (*WITHOUT_MEMORY, _BY_THE_SYSTEM))
     if _TRACEBACK in printed and not of_the_system:
         with contextlib.suppress(OSError, ValueError):
             print(printed, end="", file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.origins import Origin
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -27,7 +28,19 @@ def no_thread(error: RuntimeError) -> StoreError:
         f"No thread can be started on this machine: {error}.",
         code="OutOfThreads",
         scope=Scope.DESTINATION,
-        hint="Raise this user's limit of processes (ulimit -u, TasksMax=), or end what uses it up (`ps -eLf`).",
+        hint="Raise this user's limit of processes (ulimit -u, TasksMax=) or of memory (ulimit -v), or end what uses "
+        "it up (`ps -eLf`).",
+    )
+
+
+def no_memory() -> StoreError:
+    """The error of a store for whose libraries there is no memory."""
+    return StoreError(
+        "There is no memory left for what sends files to the destination.",
+        code="OutOfMemory",
+        scope=Scope.DESTINATION,
+        origin=Origin.UNREACHABLE,
+        hint="Allow the program more memory (ulimit -v, MemoryMax=), or end what uses it up.",
     )
 
 

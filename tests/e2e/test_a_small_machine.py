@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,64 @@ def test_no_threads_are_an_error_at_once(site: Site, fault_server: FaultServer, 
     )
     assert "Traceback" not in finished.stderr
     assert len(site.left()) == 20
+
+
+MEGABYTE = 1 << 20
+
+
+def limited(size: int) -> Callable[[], None]:
+    """What lets a process have so much address space and no more."""
+    return lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
+@pytest.fixture(scope="module")
+def least() -> int:
+    """An address space in which the command line itself can be loaded, and hardly more."""
+    program = "import sys; sys.argv = ['', '--none']; import s3_uploader.cli"
+    for size in range(10 * MEGABYTE, 200 * MEGABYTE, MEGABYTE):
+        command = [sys.executable, "-c", program]
+        if subprocess.run(command, check=False, capture_output=True, preexec_fn=limited(size)).returncode == 0:
+            return size + MEGABYTE
+    raise AssertionError("it cannot be loaded at all")
+
+
+@pytest.mark.parametrize("arguments", [(), ("status",), ("status", "--plugin")])
+def test_no_memory_for_the_command_itself(site: Site, least: int, arguments: tuple[str, ...]) -> None:
+    """Where a command cannot be loaded, for want of memory, a sentence says so, and nothing happens."""
+    site.ship_to_directory()
+    site.files(3)
+    finished = site.run(*arguments, preexec_fn=limited(least))
+    assert "Traceback" not in finished.stderr
+    is_plugin = "--plugin" in arguments
+    assert finished.code == (3 if is_plugin else 1)
+    assert "The system has no memory left." in (finished.stdout if is_plugin else finished.stderr)
+    assert finished.stdout.startswith("S3_UPLOADER UNKNOWN - ") == is_plugin
+    assert len(site.left()) == 3
+
+
+NO_LIBRARY = """
+import sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "s3_uploader.stores.local.store":
+            raise ImportError("libcrypto.so.3: failed to map segment from shared object")
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_no_memory_for_the_store(site: Site, tmp_path: Path) -> None:
+    """A run that finds no memory for its store has an end of its own, which the ledger knows."""
+    place = tmp_path / "no-library"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(NO_LIBRARY)
+    site.ship_to_directory()
+    site.files(3)
+    finished = site.run(environment={"PYTHONPATH": str(place)})
+    assert finished.code == 3
+    (sentence,) = finished.sentences("ERROR")
+    assert "There is no memory left for what sends files to the destination." in sentence
+    assert len(site.left()) == 3
+    (problem,) = site.status()["problems"]
+    assert problem["cause"] == "destination"

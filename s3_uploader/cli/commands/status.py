@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from s3_uploader.cli.arguments import StatusOptions
-from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.options import configured, form_of, takes
 
 
@@ -31,7 +31,8 @@ def status(config_file: str, options: StatusOptions) -> int:
 
     many = is_directory(config_file)
     if options.as_plugin:
-        return guarded(lambda: overview.plugin(config_file, options) if many else one.plugin(config_file, options))
+        look = overview.plugin if many else one.plugin
+        return guarded(lambda: look(config_file, options), form=Form.PLUGIN)
     if options.live:
         watch = overview.watch_directory if many else overview.watch_file
         return guarded(lambda: watch(config_file, options))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import sys
 
 import pytest
 
-from s3_uploader.cli.exit_codes import SOME_FAILED, guarded
+from s3_uploader import cli
+from s3_uploader.cli import process
+from s3_uploader.cli.exit_codes import SOME_FAILED, Form, guarded
+from s3_uploader.cli.names import NO_MEMORY
 
 
 def failing(error: BaseException) -> int:
@@ -28,6 +33,51 @@ def test_no_memory_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
     """A machine without memory is one sentence, too."""
     assert guarded(lambda: failing(MemoryError())) == SOME_FAILED
     assert capsys.readouterr().err == "The system has no memory left. Files that were not shipped are kept.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ImportError("libsqlite3.so.0: failed to map segment from shared object"), "The system has no memory left"),
+        (ImportError("libz.so: cannot open shared object file: Cannot allocate memory"), "no memory left"),
+        (SystemError("<built-in function compile> returned NULL without setting an exception"), "no memory left"),
+        (SystemError("error return without exception set"), "no memory left"),
+        (RuntimeError("can't allocate lock"), "no memory left"),
+        (RuntimeError("can't start new thread"), "No thread can be started"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "Cannot allocate memory"),
+    ],
+)
+def test_no_memory_has_many_names(error: Exception, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever Python and its libraries make of it, it is one sentence; for a plugin it is an unknown state."""
+    assert guarded(lambda: failing(error)) == SOME_FAILED
+    assert words in capsys.readouterr().err
+    assert guarded(lambda: failing(error), form=Form.PLUGIN) == 3
+    line = capsys.readouterr().out
+    assert line.startswith("S3_UPLOADER UNKNOWN - ")
+    assert words in line
+
+
+@pytest.mark.parametrize("error", [ImportError("no module named x"), RuntimeError("oops"), SystemError("oops")])
+def test_other_errors_are_bugs(error: Exception) -> None:
+    """Of the same kinds only those that speak of memory are no bugs."""
+    with pytest.raises(type(error)):
+        guarded(lambda: failing(error))
+
+
+def test_no_memory_before_a_command_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is the same sentence, and bugs are shown there too."""
+    monkeypatch.setattr(gc, "disable", lambda: None)
+    for given, code, place in (["status", "c.json"], 1, "err"), (["status", "--plugin", "c.json"], 3, "out"):
+        monkeypatch.setattr(sys, "argv", ["s3-uploader-cli", *given])
+        for error in (MemoryError(), ImportError("x.so: failed to map segment from shared object")):
+            monkeypatch.setattr(process, "prepare", lambda error=error: failing(error))
+            assert cli.main() == code
+            assert NO_MEMORY in getattr(capfd.readouterr(), place)
+    monkeypatch.setattr(process, "prepare", lambda: failing(ImportError("no module named x")))
+    with pytest.raises(ImportError):
+        cli.main()
 
 
 def test_a_bug_is_shown_as_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_one_that_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "START_SECONDS", 0.01)
     with pytest.raises(RuntimeError, match="there may be no memory for it"):
         start_thread(Stillborn())
+
+
+class BornInVain(threading.Thread):
+    """It counts as started, and finds no memory for its work."""
+
+    def _bootstrap_inner(self) -> None:
+        getattr(self, "_set_tstate_lock", lambda: None)()  # until Python 3.12
+        self._started.set()  # type: ignore[attr-defined]
+
+
+def test_one_that_counts_as_begun_and_does_nothing() -> None:
+    """Nobody waits for work that nobody does."""
+    before = time.monotonic()
+    with pytest.raises(RuntimeError, match="there may be no memory for it"):
+        start_thread(BornInVain())
+    assert time.monotonic() - before < control.START_SECONDS
 
 
 def test_all_threads_are_started_so() -> None:
