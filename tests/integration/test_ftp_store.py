@@ -773,6 +773,20 @@ def test_name_that_is_no_utf8(server: PyFtpServer, opened: Callable[..., FtpStor
         put(opened(), tmp_path, "caf\udce9", b"x")
 
 
+@pytest.mark.parametrize("key", ["write", "write/below"])
+@pytest.mark.parametrize("on_conflict", ["overwrite", "keep-both"])
+def test_file_named_like_the_lock(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, on_conflict: str, key: str
+) -> None:
+    """A file never takes the place of the lock file, where it would keep everybody out for ever."""
+    store = opened(lock_file="write")
+    with pytest.raises(KeyRefused, match="is the name of the lock file"):
+        put(store, tmp_path, key, b"x", on_conflict=on_conflict)
+    put(store, tmp_path, "written", b"y")
+    store.close(timeout=5)
+    assert server.files() == {"written": b"y"}
+
+
 @pytest.mark.parametrize("key", ["a\r\nDELE b", "a\nb", "../a", "/a", "", "a//b"])
 def test_refused_keys(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, key: str) -> None:
     """A key that would be a command or leave the directory is refused before anything is sent."""

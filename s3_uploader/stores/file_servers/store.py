@@ -15,6 +15,7 @@ proof
 
 from __future__ import annotations
 
+import posixpath
 import random
 import secrets
 import threading
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_name
@@ -200,7 +201,12 @@ class FileServerStore(ABC, Generic[_Session]):
         attempts = self._attempts
         if self._workers is None or attempts is None:
             raise RuntimeError("the store is not open")
-        return self._workers.submit(lambda task: attempts.put(task, key, source, options, replaces), deadline=deadline)
+
+        def send(task: UploadTask) -> Receipt:
+            self._check_lock_file(key)
+            return attempts.put(task, key, source, options, replaces)
+
+        return self._workers.submit(send, deadline=deadline)
 
     def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
         """Ask for the file's size and read its last byte; see :meth:`Store.confirm`."""
@@ -359,6 +365,14 @@ class FileServerStore(ABC, Generic[_Session]):
             else:
                 return session
         raise AssertionError
+
+    def _check_lock_file(self, key: str) -> None:
+        """Check that a file does not take the place of the lock file, which would then never be removed."""
+        if self._lock_file is not None and f"{key}/".startswith(f"{posixpath.normpath(self._lock_file)}/"):
+            raise KeyRefused(
+                f"The key {shown_name(key)} is the name of the lock file.",
+                hint="Rename the file, or choose another lock_file.",
+            )
 
     def _take_lock(self, session: _Session, parts: PartNames) -> RemoteLock | None:
         if self._lock_file is None:
