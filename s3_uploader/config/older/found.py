@@ -44,6 +44,14 @@ def unknown(name: str, why: str, value: str) -> str:
     return f"{name} is not known here, because {why}: {value}. Write its value."
 
 
+def relative(paths: Iterable[str | None]) -> list[str]:
+    """A note about directories that depend on where the program was started, if there are any."""
+    found = ", ".join(path for path in paths if path and not path.startswith(("/", "~")))
+    if not found:
+        return []
+    return [f"Relative directories begin at the current one here: {found}. If it was started elsewhere, correct them."]
+
+
 def absolute(text: str) -> str:
     """An absolute path; ``~`` is the home directory, as a shell or a person means it."""
     return os.path.abspath(os.path.expanduser(text))

@@ -8,7 +8,7 @@ import re
 import shlex
 from typing import Any
 
-from s3_uploader.config.older.found import REPLACED, Older, absolute, ignored, unknown
+from s3_uploader.config.older.found import REPLACED, Older, absolute, ignored, relative, unknown
 
 _NAME = re.compile(r"\bjollyae(\.py)?\b")
 _OPTIONS = {"b": "bucket", "s": "base_dir", "i": "claim_dir", "d": "completed", "f": "failed", "a": "acl"}
@@ -17,6 +17,9 @@ _SIMULATED = "--random-no-upload-fail"
 _ENDS_COMMAND = re.compile(r"[;&|<>()]+|[}`]")
 """Words of a shell that do not belong to the command before them."""
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:export[ \t]+|readonly[ \t]+)?([A-Za-z_]\w*)=(.*)$", re.MULTILINE)
+_UNIT = re.compile(r"^[ \t]*(?:Exec[A-Za-z]+|command)[ \t]*=", re.MULTILINE)
+"""A command in a unit of systemd or a file of supervisor, which replace what begins with a percent sign."""
+_SPECIFIER = re.compile(r"%(?:\(\w+\)s|[A-Za-z])")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _MOST_NAMES = 200
 """Places that are looked at; a log that names the program on each line is no script."""
@@ -30,12 +33,16 @@ def of_jollyae(text: str) -> Older:
     notes = [f"There are {commands} such commands; the first one was taken over."] if commands > 1 else []
     settings: dict[str, Any] = {"layout": "tree", "settle_seconds": 0}
     unread = []
+    is_unit = _UNIT.search(text) is not None
     for name, value in list(found.items()):
         if "$" in value or "`" in value:
             unread.append(unknown(name, "a shell would compute it", value))
         elif "'" in value or '"' in value:
             unread.append(unknown(name, "a quote is not closed", value))
+        elif is_unit and _SPECIFIER.search(value.replace("%%", "")):
+            unread.append(unknown(name, "the service manager would compute it", value))
         else:
+            found[name] = value.replace("%%", "%") if is_unit else value
             continue
         del found[name]
         if name == "completed":
@@ -63,6 +70,7 @@ def of_jollyae(text: str) -> Older:
     simulated = {flag for flag in flags if len(flag) > len("--") and _SIMULATED.startswith(flag)}
     if simulated:
         notes.append(f"For {_SIMULATED} there is `--simulate-failures`.")
+    notes += relative(found.get(name) for name in ("base_dir", "claim_dir", "completed", "failed"))
     notes += [*ignored(flags - _FLAGS - simulated), "It ran for ever: start `watch`.", REPLACED]
     return Older("jollyae", settings, notes, is_service=True, unread=unread)
 
@@ -125,7 +133,8 @@ def _words(text: str, begin: int, start: int) -> list[str]:
         if bare and not bare.endswith("\\"):
             break
     try:
-        lexer = shlex.shlex(command, posix=True, punctuation_chars=";&|<>()")
+        # Parentheses are words of a shell, but not in supervisor's %(ENV_HOME)s.
+        lexer = shlex.shlex(command, posix=True, punctuation_chars=";&|<>" if _SPECIFIER.search(command) else ";&|<>()")
         lexer.whitespace_split = True
         lexer.commenters = ""
         return list(lexer)

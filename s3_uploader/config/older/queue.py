@@ -6,7 +6,7 @@ import configparser
 import re
 from typing import Any
 
-from s3_uploader.config.older.found import REPLACED, SECRET_NAMES, SECRETS, Older, absolute, ignored, unknown
+from s3_uploader.config.older.found import REPLACED, SECRET_NAMES, SECRETS, Older, absolute, ignored, relative, unknown
 
 _KNOWN = {"directory", "bucket", "threads", "poll-interval", "log-level"}
 _REFERENCE = re.compile(r"%\(([^()\n]+)\)s")
@@ -30,6 +30,7 @@ def of_queue(text: str) -> Older | None:
             unread.append(unknown(name, "it refers to what is not in this file", value))
         elif value:
             settings[key] = absolute(value) if key == "base_dir" else value
+            notes += relative([value]) if key == "base_dir" else []
     others = values.keys() - _KNOWN - SECRET_NAMES - referred
     threads = values.get("threads")
     if threads is not None and re.fullmatch("[0-9]{1,6}", threads):

@@ -262,6 +262,42 @@ def test_a_directory_that_is_not_known(spool: str, why: str) -> None:
     assert why in found.unread[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "spool"),
+    [("ExecStart=/opt/", "%h/in"), ("command=/opt/", "%(ENV_HOME)s/in"), ("  command = /opt/", "%(here)s")],
+)
+def test_a_directory_that_a_service_manager_knows(line: str, spool: str) -> None:
+    """What only systemd or supervisor knows is not guessed at, and costs no other option."""
+    found = understood(f"{line}jollyae.py -b doodad -s {spool} -i {spool}/w -d {spool}/done -f /failed\n")
+    assert found is not None
+    assert [note for note in found.unread if "the service manager would compute it" in note and spool in note]
+    assert "base_dir" not in found.settings
+    assert "claim_dir" not in found.settings
+    assert found.settings["on_success"] == "keep"
+    assert found.settings["on_failure"] == {"move_to": "/failed"}
+
+
+def test_a_percent_sign_of_a_unit() -> None:
+    """Two of them stand for one in a unit, and in a shell for themselves."""
+    for line, name in (("ExecStart=", "/in%20"), ("", "/in%%20")):
+        found = understood(f"{line}jollyae.py -b doodad -s /in%%20 -d /done")
+        assert found is not None
+        assert found.settings["base_dir"] == name
+
+
+@pytest.mark.parametrize(
+    "text", ["[Queue]\ndirectory = in\nbucket = b\n", "cd /var/spool && jollyae.py -b b -s in -d /done\n"]
+)
+def test_relative_directories(text: str) -> None:
+    """Where the program was started is not known, so the note names what depends on it."""
+    found = understood(text)
+    assert found is not None
+    assert [note for note in found.notes if "begin at the current one here: in." in note]
+    absolute = understood(text.replace(" in", " /in"))
+    assert absolute is not None
+    assert not [note for note in absolute.notes if "elsewhere" in note]
+
+
 def test_several_commands() -> None:
     """The first one is taken over, and the note says that there are others."""
     found = understood(f"{COMMAND} &\n{COMMAND.replace('/in', '/other')} &\n")
