@@ -18,7 +18,7 @@ from s3_uploader.cli.arguments import InitOptions
 from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.output import columns, print_lines, wrapped
 from s3_uploader.config.older import Older, understood
-from s3_uploader.core.errors import SpoolError, UsageProblem
+from s3_uploader.core.errors import ConfigError, SpoolError, UsageProblem
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.inspection.proposal import proposal_for
@@ -97,6 +97,11 @@ def _older(source: str | None) -> Older:
                 text = file.read(_MOST_BYTES)
         except OSError as error:
             raise UsageProblem(f"{shown_name(source)} cannot be read: {error.strerror}.") from error
+    if _is_read_as_it_is(text):
+        raise UsageProblem(
+            f"{shown_name(source[:80])} is a configuration of this program already.",
+            hint="Nothing has to be converted. `s3-uploader-cli check` says whether everything is ready for it.",
+        )
     found = understood(text)
     if found is None:
         name = shown_name(source[:80])
@@ -113,6 +118,15 @@ def _older(source: str | None) -> Older:
                 hint=f"Save {shown_name(source[:80])} as UTF-8. If the name on the disk has these bytes, rename it.",
             )
     return found
+
+
+def _is_read_as_it_is(text: str) -> bool:
+    """Whether a file needs no conversion, as that of S3 Uploader, whose keys are known here."""
+    try:
+        config.decode(text.encode("utf-8", "surrogateescape"), source="")
+    except ConfigError:
+        return False
+    return True
 
 
 def _take_spool(settings: dict[str, Any], options: InitOptions, *, asks: bool) -> None:

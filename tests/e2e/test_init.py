@@ -40,6 +40,17 @@ def test_a_file_that_is_there_is_kept(site: Site) -> None:
     assert site.config_file.read_text() != before
 
 
+@pytest.mark.parametrize("name", ["base_dir", "jollyae"])
+def test_what_needs_no_conversion(site: Site, name: str) -> None:
+    """The file of S3 Uploader is read as it is, and so is any other of this program, whatever its paths contain."""
+    source = site.place / "older.json"
+    source.write_text(f'{{"base_dir": "/{name}", "s3_bucket": "bucket"}}')
+    finished = site.run(command=[str(COMMAND), "init", "--from", str(source), str(site.place / "x.json")])
+    assert finished.code == 2
+    assert "is a configuration of this program already. Nothing has to be converted." in finished.stderr
+    assert not (site.place / "x.json").exists()
+
+
 def test_what_is_missing_is_named(site: Site) -> None:
     """Without a terminal nothing is asked."""
     finished = site.run(command=[str(COMMAND), "init", str(site.place / "x.json")])
