@@ -357,11 +357,14 @@ def test_lock_that_no_connection_could_remove(server: PyFtpServer, monkeypatch: 
 
 
 def test_lock_taken_over_by_others(server: PyFtpServer, opened: Callable[..., FtpStore]) -> None:
-    """A lock file that is not ours any more is not removed."""
-    store = opened(lock_file="write")
+    """A lock file that is not ours any more is not removed, and that it was replaced is said."""
+    told: list[str] = []
+    store = opened(lock_file="write", notice=lambda _, sentence: told.append(sentence))
     (server.root / "write").write_text("mine now")
     store.close(timeout=5)
     assert server.files() == {"write": b"mine now"}
+    assert [sentence for sentence in told if "was replaced by another client while files were uploaded" in sentence]
+    assert len(told) == 1
 
 
 def test_lock_is_removed_after_a_lost_connection(

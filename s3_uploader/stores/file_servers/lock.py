@@ -38,6 +38,7 @@ _MOST_INTENTS = 10
 _MAKING_SECONDS = 5
 """How much later than its intent a lock may have been created; servers report whole seconds."""
 _HINT = "Give that right, or leave out lock_file."
+_HINT_REPLACED = "If that client removes locks of a certain age, give it a longer one."
 
 _in_use: set[str] = set()
 """The lines of this process's locks that are held or being made, and the names of its intents."""
@@ -104,7 +105,7 @@ class RemoteLock:
     def release(self, session: FileSession, *, tell: Callable[[str], None] = lambda _: None) -> bool:
         """Remove the lock file if it is still ours. Returns ``False`` if it was not.
 
-        :param tell: takes a message if it cannot be removed.
+        :param tell: takes a message if it cannot be removed, or is another client's.
         """
         if not self._held:
             return False
@@ -117,6 +118,11 @@ class RemoteLock:
             except Refused as refused:
                 self._learned.refused("delete", self._path)
                 tell(self._stays(session, refused).message + " " + _HINT)
+        else:
+            tell(
+                f"The lock file {self._name} on {self._server} was replaced by another client while files were "
+                f"uploaded; it stays. {_HINT_REPLACED}"
+            )
         # Only now: if the connection was lost meanwhile, the caller tries again.
         self.give_up()
         return removed
