@@ -196,6 +196,11 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
                     f"{key}: {target} lies in the spool {config.base_dir}; what is moved there would be shipped again.",
                     hint="Name a directory outside the spool.",
                 )
+            if config.claim_dir is not None and _is_within(target, os.path.realpath(config.claim_dir)):
+                raise SpoolError(
+                    f"{key}: {target} lies in claim_dir {config.claim_dir}, which is for files under way.",
+                    hint="Name a directory outside claim_dir.",
+                )
     if config.claim_dir is not None and (_is_within(config.claim_dir, base) or _leads_into(config.claim_dir, root)):
         raise SpoolError(
             f"claim_dir {config.claim_dir} lies in the spool {config.base_dir}.", hint="Put it beside the spool."

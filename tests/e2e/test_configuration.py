@@ -172,6 +172,15 @@ class TestSpoolThatCannotBeUsed:
         """A spool that holds the state directory by its default is refused too."""
         assert "lies in the spool" in self.run(site, str(site.home))
 
+    @pytest.mark.parametrize("key", ["on_success", "on_failure"])
+    def test_a_directory_in_claim_dir(self, site: Site, key: str) -> None:
+        """Files are not moved to where those lie that are being uploaded, and would look like left-overs."""
+        claims = site.place / "claims"
+        for target in (claims, claims / "done"):
+            site.settings |= {"claim_dir": str(claims), key: {"move_to": str(target)}}
+            sentence = self.run(site, str(site.spool))
+            assert f"{key}: {target} lies in claim_dir {claims}" in sentence
+
     def test_the_destination_in_the_spool(self, site: Site) -> None:
         """A destination directory within the spool, or around it, is refused."""
         for place in (site.spool, site.spool.parent):
