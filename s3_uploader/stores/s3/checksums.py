@@ -112,7 +112,7 @@ def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = 
     :param etag_counts: the endpoint's ETags have been MD5s, so a different MD5 is a doubt.
     """
     proof = Proof.NONE
-    checksum = headers.get("x-amz-checksum-crc32", "")
+    checksum = _crc32_in(headers)
     if checksum and digest.crc32:
         expected = digest.composite if "-" in checksum else digest.crc32
         if expected and checksum != expected:
@@ -151,7 +151,7 @@ def compare(
     if length_differs(headers, digest):
         return Comparison.DIFFERENT, Proof.NONE
     proof = Proof.NONE
-    checksum = headers.get("x-amz-checksum-crc32", "")
+    checksum = _crc32_in(headers)
     if checksum and digest.crc32 and "-" not in checksum:
         if checksum != digest.crc32:
             return Comparison.DIFFERENT, Proof.NONE
@@ -169,6 +169,15 @@ def compare(
     if proof is Proof.NONE or not (same_md5 or just_written):
         return Comparison.UNKNOWN, Proof.NONE
     return Comparison.SAME, proof
+
+
+def _crc32_in(headers: Mapping[str, str]) -> str:
+    """The CRC-32 in an answer. A proxy or a library may have joined a repeated header (RFC 9110, 5.3)."""
+    checksum = headers.get("x-amz-checksum-crc32", "")
+    if "," in checksum:
+        values = {value.strip() for value in checksum.split(",")}
+        return values.pop() if len(values) == 1 else checksum
+    return checksum
 
 
 def length_differs(headers: Mapping[str, str], digest: Digest) -> bool:

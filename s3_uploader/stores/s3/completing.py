@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 
 from s3_uploader.core.errors import ConflictError, StoreError
 from s3_uploader.core.model import Proof, Receipt
@@ -22,12 +23,20 @@ from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
 _MAXIMUM_LOOKS = 7
 _LAST_LOOK_SECONDS = 32.0
 """The last lookup comes this long after the one before, which came half as long after the one before it."""
+_MAXIMUM_JOINS = 3
+_JOIN_AGAIN_SECONDS = 2.0
+_GATEWAY_GAVE_UP = frozenset((502, 504))
+"""Statuses of a proxy that did not get the server's answer. The server may still be joining the parts."""
+_MAY_BE_JOINING = frozenset((Kind.BAD_PART, Kind.BUSY))
+"""Answers to a second completion while the first one is still running, or when it has just ended."""
 
 
 class CompletingUpload(PartsUpload):
     """An upload in parts that joins them. A subclass begins it."""
 
     _strong_etags = True
+    _joins = 0
+    """How often a completion was answered with a success that does not name the object."""
 
     def complete(self) -> None:
         """Join the parts. Look at the key again first, if only that prevents an object from being overwritten."""
@@ -94,7 +103,10 @@ class CompletingUpload(PartsUpload):
         with self._lock:
             if self.over:
                 return
-            self.enter(NOTHING)
+            if call.body.field("ETag") or call.body.headers.get("etag"):
+                self.enter(NOTHING)
+            else:
+                self._joins += 1  # a success that says nothing: the parts may still be there
         capabilities = self.context.capabilities
         if sighting := self.take_sighting():
             capabilities.completes_with_condition(False, sighting)
@@ -105,16 +117,31 @@ class CompletingUpload(PartsUpload):
         self._judge_whole(call.body)
 
     def _refused_to_complete(self, call: PendingRequest, error: StoreError) -> None:
-        if kind_of(error) is Kind.NO_UPLOAD:
-            # An earlier request without an answer may still be running, and the upload ID is no longer valid.
-            self._look_whether_completed(looks=_MAXIMUM_LOOKS if call.attempts > 1 else 1)
-        elif kind_of(error) is Kind.BAD_PART and self._strong_etags and any("W/" in part.etag for part in self._parts):
+        kind = kind_of(error)
+        # An earlier request without an answer may still be running.
+        is_repeated = call.attempts > 1 or self._joins > 0
+        if kind is Kind.NO_UPLOAD:
+            with self._lock:
+                if self.over:
+                    return
+                self.enter(NOTHING)
+            self._look_whether_completed(looks=_MAXIMUM_LOOKS if is_repeated else 1, missing=self.write)
+        elif kind is Kind.BAD_PART and self._strong_etags and any("W/" in part.etag for part in self._parts):
             # Mostly a proxy made the ETags weak, and the server does not know its mark. Or the server itself made them
             # weak.
             self._strong_etags = False
             self._join()
+        elif is_repeated and (kind in _MAY_BE_JOINING or call.status in _GATEWAY_GAVE_UP):
+            self._look_whether_completed(looks=_MAXIMUM_LOOKS, missing=lambda: self.refuse(call, error))
         elif not self.ask_for_fewer_checksums(call) and not self.condition_refused(call):
             self.refuse(call, error)
+
+    def not_there(self) -> None:
+        """Handle an object that is missing after the completion. If no ETag confirmed it, join the parts again."""
+        if self._stage is COMPLETING and self._joins < _MAXIMUM_JOINS:
+            self.after(_JOIN_AGAIN_SECONDS, self._join)
+        else:
+            super().not_there()
 
     def _judge_whole(self, answer: Answer) -> None:
         """Judge what the answer proves about the object."""
@@ -166,16 +193,12 @@ class CompletingUpload(PartsUpload):
         self.rewrite()
         return True
 
-    def _look_whether_completed(self, *, looks: int) -> None:
-        """Handle an upload that no longer exists: find out whether an attempt without an answer has completed it.
+    def _look_whether_completed(self, *, looks: int, missing: Callable[[], None]) -> None:
+        """Find out whether an attempt without an answer has completed the upload.
 
-        :param looks: how often to look, at growing intervals, before everything is sent again.
+        :param looks: how often to look, at growing intervals.
+        :param missing: called if there is no object after that.
         """
-        with self._lock:
-            if self.over:
-                return
-            if self._stage is not NOTHING:
-                self.enter(NOTHING)
 
         def looked(call: PendingRequest) -> None:
             if self.over:
@@ -192,13 +215,13 @@ class CompletingUpload(PartsUpload):
                     )
                 )
             elif looks > 1:
-                pause = _LAST_LOOK_SECONDS / 2.0 ** (looks - 2)
-                again = functools.partial(self._look_whether_completed, looks=looks - 1)
-                self.context.timer.call_at(self.context.clock() + pause, functools.partial(self.guard, again))
+                again = functools.partial(self._look_whether_completed, looks=looks - 1, missing=missing)
+                self.after(_LAST_LOOK_SECONDS / 2.0 ** (looks - 2), again)
             else:
-                self.write()
+                missing()
 
-        self.head(looked, LOOKED)
+        if not self.over:
+            self.head(looked, LOOKED)
 
     # For conflicts.
 

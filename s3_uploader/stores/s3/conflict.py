@@ -14,6 +14,7 @@ from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.errors import is_archived
 from s3_uploader.stores.s3.names import NamedUpload
 from s3_uploader.stores.s3.proof import LOOKED
 from s3_uploader.stores.s3.refusals import Blame, blame, said
@@ -22,6 +23,8 @@ from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, if_match
 _REFUSED = frozenset(range(300, 500)) - {408, 429}
 _MAXIMUM_TURNS = 6
 """How often an upload may find a new state of its key before it fails, because two writers can overtake each other."""
+_TURN_SECONDS = 0.25
+"""The pause before the third turn if the key was taken and then free. It doubles with each further turn."""
 _SIGHTINGS = 2
 """How often a condition must be refused before the object is written without it."""
 _SMALL = 1024 * 1024
@@ -36,6 +39,8 @@ class ContestedUpload(NamedUpload):
     _sighting = ""
     """The refusal because of which the current write has no condition; empty if there was none."""
     _sightings = 0
+    _was_free = False
+    """The last lookup of a key that a write had found taken said that it is free."""
 
     def begin(self) -> None:
         """Start: check the name, decide whether to look first, and write."""
@@ -71,11 +76,18 @@ class ContestedUpload(NamedUpload):
         """Handle a lost answer to a write if an object is under the key now."""
         self._turns += 1
         if self._turns > _MAXIMUM_TURNS:
-            self.fail(
-                ConflictError(f"{self._address} is changed again and again by another writer.", hint=_conflict_hint())
-            )
+            self._give_up()
         else:
             self._examine(call, ours=True)
+
+    def _give_up(self) -> None:
+        """Fail, because each turn has found another state of the key."""
+        fact = f"{self._address} is changed again and again by another writer."
+        hint = _conflict_hint()
+        if self._was_free:
+            fact = f"The server contradicts itself: a write finds {self._address} taken, a lookup finds no object."
+            hint = "It may need time to show or to delete an object. The file is kept, and the next run tries again."
+        self.fail(ConflictError(fact, hint=hint))
 
     def condition_failed(self, call: PendingRequest) -> None:
         """Handle an unmet condition: an object exists, or the one to replace does not."""
@@ -183,9 +195,7 @@ class ContestedUpload(NamedUpload):
         """
         self._turns += 1
         if self._turns > _MAXIMUM_TURNS:
-            self.fail(
-                ConflictError(f"{self._address} is changed again and again by another writer.", hint=_conflict_hint())
-            )
+            self._give_up()
             return
         self.head(lambda call: self._looked_after_conflict(call, ours=ours), LOOKED)
 
@@ -195,9 +205,13 @@ class ContestedUpload(NamedUpload):
         if call.error is not None:
             self.refuse(call, call.error)
         elif call.status == 404:
-            # It was deleted meanwhile.
+            # It was deleted meanwhile, or the server shows objects late.
             self.condition = UNLESS_THERE if self.condition.header else UNCONDITIONAL
-            self.rewrite()
+            self._was_free = True
+            if self._turns > 1:
+                self.after(_TURN_SECONDS * 2.0 ** (self._turns - 2), self.rewrite)
+            else:
+                self.rewrite()
         elif call.status == 403:
             if self.options.on_conflict is OnConflict.OVERWRITE:
                 self._replace()
@@ -207,15 +221,17 @@ class ContestedUpload(NamedUpload):
             self._examine(call, ours=ours)
 
     def _cannot_examine(self, call: PendingRequest) -> None:
-        self.fail(
-            ConflictError(
-                f"{self._address} is taken, and it is unknown whether by the same content.",
-                hint="Grant s3:GetObject so that the program can find out. The file is kept until then.",
+        hint = "Grant s3:GetObject so that the program can find out. The file is kept until then."
+        if is_archived(call.answer or call.refusal):
+            hint = (
+                "The object is archived and cannot be read. Restore it so that the program can compare, or remove one "
+                "of the two. The file is kept until then."
             )
-        )
+        self.fail(ConflictError(f"{self._address} is taken, and it is unknown whether by the same content.", hint=hint))
 
     def _examine(self, call: PendingRequest, *, ours: bool) -> None:
         """Find out whether the object under the key has our content."""
+        self._was_free = False
         headers = call.body.headers
         comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
         if comparison is Comparison.UNKNOWN or (comparison is Comparison.SAME and proof < self.options.minimum_proof):

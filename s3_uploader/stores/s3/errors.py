@@ -28,11 +28,14 @@ CLOCK_SKEW = "RequestTimeTooSkewed"
 _SUSPICIOUS_SKEW = 300.0
 """S3 refuses requests whose time is wrong by fifteen minutes; some servers are stricter."""
 
-_OF_THE_SERVER = frozenset((401, 402, 406, 410, 418, 421, 423, 426, 428, 451))
+_OF_THE_SERVER = frozenset((300, 304, 305, 401, 402, 406, 410, 411, 417, 418, 421, 423, 426, 428, 451))
 """Statuses that a name or a content hardly ever causes: without a document of S3, every file may meet them."""
 _UNKNOWN = Meaning()
 
 _STATUS_NAMES = {
+    300: "Multiple Choices",
+    304: "Not Modified",
+    305: "Use Proxy",
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
@@ -47,6 +50,7 @@ _STATUS_NAMES = {
     416: "Requested Range Not Satisfiable",
     417: "Expectation Failed",
     421: "Misdirected Request",
+    425: "Too Early",
     426: "Upgrade Required",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
@@ -205,10 +209,10 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
     if not proven_useful and code.isdigit() and status in _OF_THE_SERVER:
         origin = Origin.CREDENTIALS if status == 401 else Origin.SERVER
         return Meaning(scope=_DESTINATION, hint="Check endpoint_url: is this an S3 server?", origin=origin)
-    # Retried: 408 of load balancers for a connection that was idle too long, an error with an unknown code in a 200,
-    # and NoSuchKey, which is Ceph's answer to a PUT whose body was cut short.
+    # Retried: 425 Too Early, 408 of load balancers for a connection that was idle too long, an error with an unknown
+    # code in a 200, and NoSuchKey, which is Ceph's answer to a PUT whose body was cut short.
     is_cut = code == "NoSuchKey" and operation in ("PutObject", "UploadPart")
-    return PASSING if status == 408 or status < 300 or is_cut else _UNKNOWN
+    return PASSING if status in (408, 425) or status < 300 or is_cut else _UNKNOWN
 
 
 def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
@@ -251,6 +255,11 @@ def error_code(answer: Answer) -> tuple[str, str]:
         code = str(answer.status)
         text = text or _STATUS_NAMES.get(answer.status, "Unknown")
     return code, text or "Unknown"
+
+
+def is_archived(answer: Answer | None) -> bool:
+    """Whether the answer to a GET says that the object must be restored from an archive before it can be read."""
+    return answer is not None and answer.field("Code") == "InvalidObjectState"
 
 
 def bucket_region(answer: Answer) -> str:

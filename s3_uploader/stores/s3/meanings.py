@@ -114,6 +114,7 @@ MEANINGS: dict[str, Meaning] = {
         origin=Origin.CREDENTIALS, hint="Check sse_kms_key_id and the state of that key."
     ),
     "EntityTooLarge": Meaning(hint="The destination does not accept objects of this size."),
+    "EntityTooSmall": Meaning(hint="The server requires larger parts. Raise part_size."),
     "KeyTooLongError": Meaning(hint="Shorten the file's path or key_prefix."),
     "NotImplemented": Meaning(hint="The server does not support a feature that the configuration asks for."),
 }
@@ -134,6 +135,7 @@ class Kind(enum.Enum):
     BAD_DIGEST = "the checksum does not match"
     UNSUPPORTED = "the operation is not supported"
     TAKEN = "the key is taken by another object"
+    BUSY = "another operation on the same object is under way"
     HUNG_UP = "no valid answer"
     ENGINE_FAILED = "the engine no longer works"
     NOT_S3 = "the server is not S3"
@@ -160,6 +162,7 @@ _KINDS = {
     **dict.fromkeys(("405", "501", "MethodNotAllowed", "NotImplemented"), Kind.UNSUPPORTED),
     **dict.fromkeys(("ConnectionLost", "InvalidAnswer"), Kind.HUNG_UP),
     **dict.fromkeys(("PreconditionFailed", "Conflict"), Kind.TAKEN),
+    **dict.fromkeys(("ConditionalRequestConflict", "OperationAborted"), Kind.BUSY),
     "EngineFailed": Kind.ENGINE_FAILED,
     "NotS3": Kind.NOT_S3,
 }

@@ -16,14 +16,20 @@ from s3_uploader.stores.s3.checksums import (
     length_differs,
 )
 from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.errors import is_archived
 from s3_uploader.stores.s3.refused import RefusableUpload
 
 LOOKED = frozenset((403, 404))
 _LOOKED = frozenset((400, 403, 404, 405, 501))
+_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds before further lookups of a new object that is not there: some servers show it a moment later."""
 
 
 class ProvenUpload(RefusableUpload):
     """An upload that finds a proof if the answer to the write is none."""
+
+    _lookups = 0
+    """How often the new object was looked up and missing."""
 
     def conclude(self, receipt: Receipt) -> None:
         """Finish what remains after the object is stored, and succeed."""
@@ -53,7 +59,7 @@ class ProvenUpload(RefusableUpload):
             elif call.error is not None:
                 self.refuse(call, call.error)
             elif call.status == 404:
-                self.not_there()
+                self._missing(receipt)
             else:
                 self._read_back(receipt, {}, "")
             return
@@ -98,7 +104,7 @@ class ProvenUpload(RefusableUpload):
             if self._is_proven(receipt):
                 self.conclude(receipt)
             elif call.status == 404:
-                self.not_there()
+                self._missing(receipt, doubt=doubt)
             else:
                 self._not_proven(receipt.proof, call, doubt)
 
@@ -153,14 +159,22 @@ class ProvenUpload(RefusableUpload):
             )
         )
 
+    def _missing(self, receipt: Receipt, *, doubt: str = "") -> None:
+        """Look again later for the new object, a few times."""
+        if self._lookups < len(_PAUSES):
+            pause = _PAUSES[self._lookups]
+            self._lookups += 1
+            self.after(pause, lambda: self.look_for_proof(receipt, doubt=doubt))
+        else:
+            self.not_there()
+
     def not_there(self) -> None:
         """Fail, because the write succeeded but no object is under its key."""
-        self.fail(
-            ProofError(
-                f"{self._address} was accepted, but there is no object under this key now.",
-                hint="The server may have stored it under another name. Rename the file. It is kept.",
-            )
+        hint = (
+            "The server may have stored it under another name, or show it late. The file is kept. If this repeats, "
+            "rename it, and check endpoint_url: is this an S3 server?"
         )
+        self.fail(ProofError(f"{self._address} was accepted, but there is no object under this key now.", hint=hint))
 
     def _not_proven(self, proof: Proof, call: PendingRequest, doubt: str) -> None:
         error = call.error
@@ -169,7 +183,9 @@ class ProvenUpload(RefusableUpload):
             return
         given = {Proof.NONE: "nothing", Proof.SIZE: "only the length"}.get(proof, f"no more than {proof.label}")
         advice = "Grant s3:GetObject, so that the program can compare"
-        if call.status in (200, 206, 412):
+        if is_archived(call.answer):
+            advice = "The object is archived. Use a storage_class that can be read at once"
+        elif call.status in (200, 206, 412):
             advice = (
                 "What is read is not what is stored, or changes on the way: reach the server without proxies and caches"
             )

@@ -244,6 +244,15 @@ class ObjectUpload:
         """Run a step that may block on a thread of the pool."""
         self.guard(self.context.pool.do, functools.partial(self.guard, step))
 
+    def after(self, seconds: float, step: Callable[[], None]) -> None:
+        """Run a step later, unless the upload is over by then."""
+
+        def later() -> None:
+            if not self.over:
+                step()
+
+        self.context.timer.call_at(self.context.clock() + seconds, functools.partial(self.guard, later))
+
     def guard(self, step: Callable[..., None], *arguments: object) -> None:
         """Run a step. An exception, even for lack of memory, fails this upload but does not end the thread."""
         try:

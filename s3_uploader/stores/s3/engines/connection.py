@@ -258,6 +258,8 @@ class Connection(ConnectingSocket):
                 outcome = self._read(now)
             if outcome is None:
                 return
+            if outcome.__class__ is Answer and exchange is not None and len(exchange.body) > _JOIN_BELOW:
+                outcome = self._unless_early(outcome)
             self.exchange = None
             reusable = self.state is RECEIVING and outcome.__class__ is Answer and self._parser.reusable
             if reusable:
@@ -299,14 +301,28 @@ class Connection(ConnectingSocket):
             kind = TransportFailure.TLS if "CERTIFICATE" in reason else TransportFailure.CLOSED
             return Failure(kind, reason if kind is TransportFailure.TLS else error.strerror or str(error))
 
-    def is_leaving(self) -> bool:
-        """Whether the kernel has sent some of the written bytes since the last check: a slow line is not silence."""
+    def _unless_early(self, outcome: Outcome) -> Outcome:
+        """Do not believe a success that comes before the server can have received the whole body."""
+        if not isinstance(outcome, Answer) or outcome.status >= 300:
+            return outcome
+        # The segments of an answer also acknowledge all that has arrived at the server.
+        if self.state is RECEIVING and self._unsent() <= 0:
+            return outcome
+        return Failure(TransportFailure.INVALID, "a success before the whole body was sent")
+
+    def _unsent(self) -> int:
+        """The number of written bytes that the other end has not acknowledged, -1 if it is unknown."""
         try:
             left: int = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
         except OSError:
-            return False
+            return -1
+        return left
+
+    def is_leaving(self) -> bool:
+        """Whether the kernel has sent some of the written bytes since the last check: a slow line is not silence."""
+        left = self._unsent()
         before, self._left = self._left, left
-        return left < before
+        return 0 <= left < before
 
     def resume(self) -> None:
         """Continue to write after a pause of the bandwidth limit."""

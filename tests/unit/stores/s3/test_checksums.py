@@ -128,6 +128,15 @@ def test_how_an_object_compares(headers: dict[str, str], digest: Digest, compari
     assert compare(headers, digest)[0] is comparison
 
 
+@pytest.mark.parametrize(
+    ("joined", "agrees"), [(f"{DIGEST.crc32}, {DIGEST.crc32}", True), (f"{DIGEST.crc32},AA==", False)]
+)
+def test_a_repeated_checksum(joined: str, agrees: bool) -> None:
+    """A checksum that came twice counts once. Two different ones are a contradiction."""
+    found = evidence({"x-amz-checksum-crc32": joined}, DIGEST)
+    assert (found.proof is Proof.CHECKSUM, bool(found.contradiction)) == (agrees, not agrees)
+
+
 def test_a_checksum_is_enough_for_what_was_just_written() -> None:
     """What we have just written is not mistaken for another file: there the checksum tells of the way it took."""
     headers = {**SIZE, "x-amz-checksum-crc32": DIGEST.crc32}

@@ -36,6 +36,7 @@ def answer(code: str, *, status: int = 400, headers: dict[str, str] | None = Non
         ("NotImplemented", 501, False, Scope.FILE),
         ("RequestTimeout", 400, True, Scope.FILE),
         ("NoSuchKey", 404, True, Scope.FILE),
+        ("EntityTooSmall", 400, False, Scope.FILE),
         ("NoSuchBucket", 404, False, Scope.DESTINATION),
         ("InvalidAccessKeyId", 403, False, Scope.DESTINATION),
         ("RequestTimeTooSkewed", 403, False, Scope.DESTINATION),
@@ -116,6 +117,7 @@ PAGE = b"<html><head><title>Refused</title></head></html>"
     [
         (429, True, Scope.FILE, "asks to slow down"),
         (408, True, Scope.FILE, ""),
+        (425, True, Scope.FILE, ""),
         (413, False, Scope.FILE, "client_max_body_size"),
         (407, False, Scope.DESTINATION, "HTTPS_PROXY"),
         (507, False, Scope.DESTINATION, "Make room"),
@@ -145,7 +147,7 @@ def test_a_page_that_refuses_is_not_blamed_on_the_server() -> None:
     assert foreign.without_blame(before.message) == foreign.without_blame(after.message)
 
 
-@pytest.mark.parametrize("status", [401, 402, 418, 421, 426, 451])
+@pytest.mark.parametrize("status", [300, 304, 401, 402, 411, 417, 418, 421, 426, 451])
 def test_a_status_that_no_file_causes(status: int) -> None:
     """Without a document of S3 such a status ends the run, instead of one request for each file."""
     bare, document = Answer(status=status, headers={}), answer("Odd", status=status)
