@@ -28,6 +28,8 @@ FAILING_DISK = (
     "Its disk or network share may be failing: see what the kernel says (`dmesg`), and save what can still be read."
 )
 """The hint where the kernel does not deliver what it has."""
+DEAD_MOUNT = "Mount its file system again, or repair its disk or server: the kernel says more (`dmesg`)"
+"""What to do about a directory of this program whose file system does not answer. The sentence goes on."""
 _OF_A_FAILING_DISK = frozenset(
     {
         *(errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOMEDIUM, errno.ESHUTDOWN, errno.EREMOTEIO),

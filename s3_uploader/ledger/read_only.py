@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import TypeVar
 
-from s3_uploader.core.errors import StateError
+from s3_uploader.core.errors import DEAD_MOUNT, StateError, is_of_a_failing_disk
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import (
     COMPANIONS,
@@ -188,6 +188,8 @@ def _is_absent(path: str) -> bool:
     except OSError as error:
         raise StateError(
             f"The ledger {shown_name(path)} cannot be read: {error.strerror}.",
-            hint="Run this as the user that runs the uploads, or as root.",
+            hint=f"{DEAD_MOUNT}."
+            if is_of_a_failing_disk(error)
+            else "Run this as the user that runs the uploads, or as root.",
         ) from error
     return False

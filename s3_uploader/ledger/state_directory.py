@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.errors import StateError
+from s3_uploader.core.errors import DEAD_MOUNT, StateError, is_of_a_failing_disk
 from s3_uploader.core.text import shown_name
 
 LEDGER_NAME = "ledger.sqlite3"
@@ -92,6 +92,8 @@ def create_state_directory(path: str) -> None:
         remedy = "Free space for it" if full else "Make it writable for this user"
         if error.errno == errno.EROFS:
             remedy = "Mount it writable (a disk with errors is made read-only: `dmesg` shows them)"
+        elif is_of_a_failing_disk(error):
+            remedy = DEAD_MOUNT
         raise StateError(
             f"The state directory {shown_name(path)} cannot be used: {error.strerror}.",
             hint=f"{remedy}, or name another one with state_dir; no file is deleted until then.",

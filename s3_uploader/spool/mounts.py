@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from s3_uploader.core.errors import NotMounted, StateError
+from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.core.text import shown_name
@@ -78,9 +78,12 @@ class KnownMounts:
             pass
         except OSError as error:
             # What was seen would be forgotten for good: this run would note what it sees itself.
+            is_dead = is_of_a_failing_disk(error)
             raise StateError(
                 f"{shown_name(self._path)} cannot be read: {error.strerror}.",
-                hint="It records the file systems of base_dir and a local destination. Delete it if it is damaged.",
+                hint=f"{DEAD_MOUNT}. Until then no file is deleted."
+                if is_dead
+                else "It records the file systems of base_dir and a local destination. Delete it if it is damaged.",
             ) from error
 
     def verify(self, directories: list[Directory]) -> Mapping[str, FileSystem]:

@@ -7,11 +7,13 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.mounts import mounting
 from tests.e2e.site import Site, without_privileges
 from tests.servers.fault_server import FaultServer
 
@@ -226,3 +228,31 @@ def test_a_spool_that_fills_the_disk_of_the_ledger(site: Site, fault_server: Fau
     assert {name: objects[name] for name in made} == made
     history = [json.loads(line) for line in site.run("history", "--json").stdout.splitlines()]
     assert len(history) == len(objects)
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("check",), ("status",), ("status", "--plugin"), ("history",), ("audit",), ("run", "--dry-run")]
+)
+def test_a_state_directory_whose_mount_is_dead(site: Site, command: tuple[str, ...]) -> None:
+    """Nobody is told to delete a file or to become another user where a file system has lost its program."""
+    site.ship_to_directory()
+    state, real = site.place / "state", site.place / "real"
+    site.settings["state_dir"] = str(state)
+    real.mkdir()
+    site.files(1)
+    with mounting() as mounts:
+        mounts.fuse(real, state)
+        assert site.run().code == 0
+        site.files(1)
+        (pid,) = subprocess.run(
+            ["pgrep", "-f", f"bindfs {real} {state}"], check=True, capture_output=True, text=True
+        ).stdout.split()
+        os.kill(int(pid), signal.SIGKILL)
+        finished = site.run(*command)
+    said = " ".join((finished.stdout + finished.stderr).split())
+    assert finished.code == (3 if "--plugin" in command else 2)
+    assert "Transport endpoint is not connected" in said
+    assert "Mount its file system again, or repair its disk or server" in said
+    assert "Delete it" not in said
+    assert "Run this as" not in said
+    assert len(site.left()) == 1
