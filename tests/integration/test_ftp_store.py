@@ -357,14 +357,40 @@ def test_lock_that_no_connection_could_remove(server: PyFtpServer, monkeypatch: 
 
 
 def test_lock_taken_over_by_others(server: PyFtpServer, opened: Callable[..., FtpStore]) -> None:
-    """A lock file that is not ours any more is not removed, and that it was replaced is said."""
+    """A lock file that is not ours any more is not removed, and that it was removed or replaced is said."""
     told: list[str] = []
+    for content in ("mine now", ""):
+        store = opened(lock_file="write", notice=lambda _, sentence: told.append(sentence))
+        (server.root / "write").write_text(content)
+        store.close(timeout=5)
+        assert server.files() == {"write": content.encode()}
+        (server.root / "write").unlink()
     store = opened(lock_file="write", notice=lambda _, sentence: told.append(sentence))
-    (server.root / "write").write_text("mine now")
+    (server.root / "write").unlink()
     store.close(timeout=5)
-    assert server.files() == {"write": b"mine now"}
-    assert [sentence for sentence in told if "was replaced by another client while files were uploaded" in sentence]
-    assert len(told) == 1
+    assert len(told) == 3
+    assert all("was removed or replaced by another client while files were uploaded" in each for each in told)
+
+
+def test_lock_whose_removal_is_not_answered(
+    opened: Callable[..., FtpStore], server: PyFtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that was removed, though the answer was lost, is not called another client's doing."""
+    removed: list[str] = []
+    remove = Session.remove
+
+    def unanswered(self: Session, path: str) -> None:
+        remove(self, path)
+        removed.append(path)
+        if path.endswith("/write"):
+            raise Lost("the connection is lost")
+
+    monkeypatch.setattr(Session, "remove", unanswered)
+    told: list[str] = []
+    opened(lock_file="write", notice=lambda _, sentence: told.append(sentence)).close(timeout=5)
+    assert "/write" in [path[-6:] for path in removed]
+    assert server.files() == {}
+    assert told == []
 
 
 def test_lock_is_removed_after_a_lost_connection(
@@ -783,7 +809,7 @@ def test_file_named_like_the_lock(
 ) -> None:
     """A file never takes the place of the lock file, where it would keep everybody out for ever."""
     store = opened(lock_file="write")
-    with pytest.raises(KeyRefused, match="is the name of the lock file"):
+    with pytest.raises(KeyRefused, match="would take the place of the lock file"):
         put(store, tmp_path, key, b"x", on_conflict=on_conflict)
     put(store, tmp_path, "written", b"y")
     store.close(timeout=5)

@@ -75,6 +75,7 @@ class RemoteLock:
         self._line = Holder.current().line(secrets.token_hex(8))
         self._is_empty = False
         self._held = False
+        self._removal_begun = False
 
     def acquire(self, session: FileSession) -> None:
         """Create the lock file.
@@ -112,16 +113,17 @@ class RemoteLock:
         first = self._first_line(session)
         removed = False
         if first is None or first == self._line:
+            self._removal_begun = True
             try:
                 session.remove(self._path)
                 removed = True
             except Refused as refused:
                 self._learned.refused("delete", self._path)
                 tell(self._stays(session, refused).message + " " + _HINT)
-        else:
+        elif not self._removal_begun:  # else it was removed, and only the answer was lost
             tell(
-                f"The lock file {self._name} on {self._server} was replaced by another client while files were "
-                f"uploaded; it stays. {_HINT_REPLACED}"
+                f"The lock file {self._name} on {self._server} was removed or replaced by another client while files "
+                f"were uploaded. {_HINT_REPLACED}"
             )
         # Only now: if the connection was lost meanwhile, the caller tries again.
         self.give_up()

@@ -370,7 +370,7 @@ class FileServerStore(ABC, Generic[_Session]):
         """Check that a file does not take the place of the lock file, which would then never be removed."""
         if self._lock_file is not None and f"{key}/".startswith(f"{posixpath.normpath(self._lock_file)}/"):
             raise KeyRefused(
-                f"The key {shown_name(key)} is the name of the lock file.",
+                f"The key {shown_name(key)} would take the place of the lock file.",
                 hint="Rename the file, or choose another lock_file.",
             )
 
