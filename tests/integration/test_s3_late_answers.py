@@ -101,7 +101,8 @@ def test_a_key_that_is_taken_and_free(fault_server: FaultServer, engine: str, st
 def test_a_success_before_the_body(fault_server: FaultServer, station: Station) -> None:
     """A success that comes before the body was read is not believed, even with the checksum that was announced.
 
-    Only the native engine can tell: urllib3 reads no answer before it has written the whole body.
+    The server takes the rest of the body away. urllib3 reads no answer before that, so only the native engine can
+    tell.
     """
 
     def at_once(exchange: Exchange) -> Answer:

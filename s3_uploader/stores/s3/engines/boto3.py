@@ -278,6 +278,7 @@ class Boto3Engine:
         _WIRE.accept_encoding = request.headers.get("accept-encoding", "")
         _WIRE.headers = {name: value for name, value in request.headers.items() if _has_no_parameter(name)}
         BOUNDS.body = request.answer_limit
+        BOUNDS.is_unsent = False
         BOUNDS.silence = self._settings.silence_seconds + request.allowance_seconds
         BOUNDS.is_over = functools.partial(_is_finished, job)
         try:
@@ -339,6 +340,8 @@ class _Received(threading.local):
         """The answer with that body, if it is within its bounds."""
         if (BOUNDS.is_cut or len(body) > limit) and self.status < 300:
             return Failure(TransportFailure.INVALID, "a body that does not end")
+        if BOUNDS.is_unsent and self.status < 300:
+            return Failure(TransportFailure.INVALID, "a success before the whole body was sent")
         return Answer(status=self.status, headers=self.headers, body=body[:limit])
 
 

@@ -36,12 +36,14 @@ class Bounds(threading.local):
     :ivar silence: seconds without a byte, and the timeout of the head. ``None``: the socket's timeout.
     :ivar is_over: whether the request was cancelled.
     :ivar is_cut: whether the answer was cut at its limit.
+    :ivar is_unsent: whether the server stopped accepting the request before its end. Its answer is still read.
     """
 
     body: int = DOCUMENT_BYTES
     silence: float | None = None
     is_over: Callable[[], bool] | None = None
     is_cut: bool = False
+    is_unsent: bool = False
 
 
 BOUNDS = Bounds()
@@ -127,6 +129,14 @@ class BoundedResponse(http.client.HTTPResponse):
 
 def send(connection: Any, data: Any, otherwise: Callable[[Any], object]) -> None:
     """Send bytes while the server accepts them: urllib3 limits a whole body to the timeout for connecting."""
+    try:
+        _send(connection, data, otherwise)
+    except OSError:
+        BOUNDS.is_unsent = True
+        raise
+
+
+def _send(connection: Any, data: Any, otherwise: Callable[[Any], object]) -> None:
     if BOUNDS.silence is None or getattr(connection, "_response_received", False):
         otherwise(data)
         return
