@@ -161,6 +161,10 @@ class UploadsInFlight:
         """When the oldest upload in flight began, in monotonic seconds; ``None`` if there is none."""
         return min((upload.began for upload, _ in self.under_way.values()), default=None)
 
+    def largest(self) -> int:
+        """The size of the largest file in flight, in bytes; 0 if there is none."""
+        return max((upload.file.fingerprint.size for upload, _ in self.under_way.values()), default=0)
+
     def paths(self) -> set[str]:
         """The paths of the files in flight."""
         return {upload.file.candidate.path for upload, _ in self.under_way.values()}

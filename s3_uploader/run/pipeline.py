@@ -44,6 +44,8 @@ _LONG_RUN_SECONDS = 60.0
 MAX_BYTES_IN_FLIGHT = 64 * 2**20
 WORKERS_FROM = 500
 """Number of files that a run ships before worker processes are considered at all; most runs import nothing for them."""
+MOST_AWAITED = 64 * 2**20
+"""Size in bytes of the largest upload that a run finishes before its workers begin; with a larger one they wait."""
 
 
 class _Divided(Exception):
@@ -220,7 +222,8 @@ class Pipeline:
             workers.wake = self._flight.wake
             self._beat = self._answers.beat = workers.and_turn(self._beat, lambda: self.ending)
             self._stop.subscribe(workers.stop)
-        return workers.are_due() and not self._breaker.is_in_doubt
+        # The small files do not wait until a large one is uploaded.
+        return workers.are_due() and not self._breaker.is_in_doubt and self._flight.largest() <= MOST_AWAITED
 
     def _divide(self) -> bool:
         """Finish the uploads in flight, let the workers begin, and continue with a share.

@@ -1,8 +1,9 @@
 """The workers of a run: processes that ship shares of its files, to use more than one processor.
 
 A run begins alone. If its processor is the bottleneck, more processes are allowed and many files wait, it starts
-workers, and continues alone until all are ready. Then it finishes its uploads in flight, tells each worker to begin,
-and scans the spool again for its own share. The leader reports the workers' events as its own.
+workers, and continues alone until all are ready and no large upload is in flight. Then it finishes its uploads in
+flight, tells each worker to begin, and scans the spool again for its own share. The leader reports the workers' events
+as its own.
 
 A worker that dies does no harm: its uploads in flight are as after a killed run. When all others are done, the leader
 scans the whole spool once more.

@@ -222,3 +222,29 @@ def test_no_file_has_two_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (found,) = ready.found_at_begin
     assert "b" not in found
     assert harness.names() == set()
+
+
+def test_the_small_files_do_not_wait_for_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a large file is in flight the leader goes on alone; the workers begin after it."""
+    monkeypatch.setattr(pipeline, "WORKERS_FROM", 0)
+    monkeypatch.setattr(pipeline, "MOST_AWAITED", 100)
+    store = FakeStore(manual=True)
+    harness = Harness(tmp_path, store=store)
+    harness.write("large", b"x" * 101, age=7200)
+    for number, name in enumerate("abcd"):
+        harness.write(name, age=3600 - number)
+    ready = ReadyWorkers(harness)
+    harness.make_workers = lambda: ready  # type: ignore[assignment]
+    turns = 0
+
+    def answer() -> None:
+        nonlocal turns
+        turns += 1
+        for asked in store.pending():
+            if asked.key != "large" or turns > 20:
+                store.answer(asked)
+
+    harness.idle = answer
+    assert harness.run().shipped == 5
+    assert turns > 20
+    assert not any(found & set("abcd") for found in ready.found_at_begin)
