@@ -44,7 +44,7 @@ AuthPAM off
 AuthOrder mod_auth_file.c
 AuthUserFile {directory}/passwd
 RequireValidShell off
-DefaultRoot {default_root}
+DefaultRoot ~
 AllowOverwrite on
 AllowStoreRestart on
 AllowRetrieveRestart on
@@ -94,16 +94,16 @@ class ProftpdServer(Server):
         debian.require("proftpd")
         program = debian.find_program("proftpd")
         assert program is not None
+        if os.geteuid() != 0:
+            raise debian.Unavailable("only root can have a ProFTPD that shows its user one directory as /")
         (self.port,) = free_ports()
         self.password = secrets.token_hex(12)
         self.certificates = make_certificates(self.directory)
         self.root.mkdir()
         # As root the server changes to an ordinary user, and would refuse a login as root.
-        privileged = os.geteuid() == 0
-        owner = pwd.getpwnam("nobody") if privileged else pwd.getpwuid(os.geteuid())
-        if privileged:
-            self.directory.chmod(0o755)
-            shutil.chown(self.root, owner.pw_uid, owner.pw_gid)
+        owner = pwd.getpwnam("nobody")
+        self.directory.chmod(0o755)
+        shutil.chown(self.root, owner.pw_uid, owner.pw_gid)
         passwd = self.directory / "passwd"
         passwd.touch(mode=0o600)
         passwd.write_text(password_entry(self.username, self.password, owner, self.root))
@@ -114,8 +114,6 @@ class ProftpdServer(Server):
                 user=owner.pw_name,
                 group=grp.getgrgid(owner.pw_gid).gr_name,
                 directory=self.directory,
-                # Only root can chroot.
-                default_root="~" if privileged else "none",
                 tls_required="on" if self._tls_required else "off",
                 certificate=self.certificates.certificate,
                 key=self.certificates.key,

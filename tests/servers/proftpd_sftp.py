@@ -38,7 +38,7 @@ AuthPAM off
 AuthOrder mod_auth_file.c
 AuthUserFile {directory}/passwd
 RequireValidShell off
-DefaultRoot {default_root}
+DefaultRoot ~
 AllowOverwrite on
 Umask 022
 SFTPEngine on
@@ -71,7 +71,7 @@ class ProftpdSftpServer(Server):
             "port": self.port,
             "user": self.username,
             "password": self.password,
-            "path": "/" if os.geteuid() == 0 else str(self.root),
+            "path": "/",
             "known_hosts_file": str(self.directory / "known_hosts"),
         }
 
@@ -79,6 +79,8 @@ class ProftpdSftpServer(Server):
         debian.require("proftpd")
         if debian.find_file("usr/lib/proftpd/mod_sftp.so") is None:
             raise debian.Unavailable("ProFTPD's mod_sftp is not installed")
+        if os.geteuid() != 0:
+            raise debian.Unavailable("only root can have a ProFTPD that shows its user one directory as /")
         program = debian.find_program("proftpd")
         assert program is not None
         (self.port,) = free_ports()
@@ -88,11 +90,9 @@ class ProftpdSftpServer(Server):
         subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f", key], check=True)
         public = (self.directory / "host_key.pub").read_text().split()
         (self.directory / "known_hosts").write_text(f"[{self.host}]:{self.port} {public[0]} {public[1]}\n")
-        privileged = os.geteuid() == 0
-        owner = pwd.getpwnam("nobody") if privileged else pwd.getpwuid(os.geteuid())
-        if privileged:
-            self.directory.chmod(0o755)
-            shutil.chown(self.root, owner.pw_uid, owner.pw_gid)
+        owner = pwd.getpwnam("nobody")
+        self.directory.chmod(0o755)
+        shutil.chown(self.root, owner.pw_uid, owner.pw_gid)
         passwd = self.directory / "passwd"
         passwd.touch(mode=0o600)
         passwd.write_text(password_entry(self.username, self.password, owner, self.root))
@@ -103,7 +103,6 @@ class ProftpdSftpServer(Server):
                 user=owner.pw_name,
                 group=grp.getgrgid(owner.pw_gid).gr_name,
                 directory=self.directory,
-                default_root="~" if privileged else "none",
             )
         )
         process = self._run("proftpd", [program, "-n", "-q", "-c", configuration])
