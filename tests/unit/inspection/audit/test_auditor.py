@@ -235,7 +235,7 @@ def test_nothing_is_called_missing_because_of_a_listing_alone() -> None:
     inventory.looked["b"] = entry("b")
     result = Result(inventory, [row("a"), row("b"), row("c")])
     assert result.told == [("c", Kind.MISSING)]
-    assert [key for key, _ in inventory.looks] == ["b", "c"]
+    assert sorted(key for key, _ in inventory.looks) == ["b", "c"]  # looks overlap
 
 
 def test_nothing_is_called_different_because_of_a_listing_alone() -> None:
@@ -244,7 +244,7 @@ def test_nothing_is_called_different_because_of_a_listing_alone() -> None:
     inventory.looked["a"], inventory.looked["b"] = entry("a"), entry("b")
     result = Result(inventory, [row("a"), row("b", proof=Proof.MD5), row("c")])
     assert result.told == [("c", Kind.SIZE)]
-    assert [key for key, _ in inventory.looks] == ["a", "b", "c"]
+    assert sorted(key for key, _ in inventory.looks) == ["a", "b", "c"]  # looks overlap
     assert result.summary.same == 2
 
 
