@@ -129,5 +129,7 @@ def start_thread(thread: threading.Thread) -> None:
     thread.start()
     until = time.monotonic() + START_SECONDS
     while not is_at_work.wait(_LOOK_SECONDS):
-        if not thread.is_alive() or time.monotonic() > until:
+        is_late = not thread.is_alive() or time.monotonic() > until
+        # It may have begun since the wait, and even have ended.
+        if is_late and not is_at_work.is_set():
             raise RuntimeError("a thread has not begun, or not in time; there may be no memory for it")

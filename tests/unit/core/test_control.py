@@ -60,6 +60,37 @@ def test_one_that_counts_as_begun_and_does_nothing() -> None:
     assert time.monotonic() - before < control.START_SECONDS
 
 
+class BornBetweenLooks(threading.Thread):
+    """It begins and ends after somebody has waited for it, and before he looks whether it lives."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.may_begin, self.has_worked = threading.Event(), threading.Event()
+
+    def _bootstrap_inner(self) -> None:
+        self._started.set()  # type: ignore[attr-defined]
+        self.may_begin.wait(10)
+        super()._bootstrap_inner()  # type: ignore[misc]
+
+    def run(self) -> None:
+        """Do the work."""
+        self.has_worked.set()
+
+    def is_alive(self) -> bool:
+        """Look only when it has ended."""
+        self.may_begin.set()
+        self.has_worked.wait(10)
+        return False
+
+
+def test_one_that_has_ended_when_it_is_looked_at() -> None:
+    """What was done is not called undone, or it would be done twice."""
+    thread = BornBetweenLooks()
+    start_thread(thread)
+    assert thread.has_worked.is_set()
+    thread.join(10)
+
+
 def test_all_threads_are_started_so() -> None:
     """No module waits without a limit for a thread."""
     package = Path(control.__file__).parents[1]
