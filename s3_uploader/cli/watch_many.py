@@ -22,6 +22,7 @@ from s3_uploader.core.text import counted
 from s3_uploader.monitoring.log import Log
 from s3_uploader.monitoring.said_by_any import SaidByAny
 from s3_uploader.service.link import Link
+from s3_uploader.service.loading import REPLACED, load_program
 from s3_uploader.service.sd_notify import ServiceManager
 from s3_uploader.service.supervisor import Supervisor
 from s3_uploader.service.watch import Watch
@@ -45,14 +46,18 @@ class _Link:
 
 
 class _LogOfOne(Log):
-    """The log of one process. What another process has reported of the same server is left out."""
+    """The log of one process. What another process has reported, of the same server or of this program, is left out."""
 
     said: SaidByAny
 
     def __call__(self, event: Event) -> None:
         """Report an event."""
-        if not (isinstance(event, Notice) and event.is_of_endpoint) or self.said.is_news(event.message):
+        if not (isinstance(event, Notice) and _is_of_all(event) and not self.said.is_news(event.message)):
             super().__call__(event)
+
+
+def _is_of_all(notice: Notice) -> bool:
+    return notice.is_of_endpoint or notice.message == REPLACED
 
 
 def watch_many(config_files: Sequence[str], options: WatchOptions) -> int:
@@ -78,7 +83,11 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
         nonlocal of_all
         paths = files_of(config_files)
         of_all = together(options, paths)
-        return _usable_together(paths, of_all, form)
+        found = _usable_together(paths, of_all, form)
+        # What is there now is shared by all processes; nothing of it is garbage.
+        gc.collect()
+        gc.freeze()
+        return found
 
     def status(text: str) -> None:
         manager.status(text)
@@ -107,9 +116,6 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
             status=status,
         )
         supervisors.append(supervisor)
-        # What is there now is shared by all processes; nothing of it is garbage.
-        gc.collect()
-        gc.freeze()
         return supervisor.run()
 
 
@@ -128,6 +134,8 @@ def _usable_together(paths: Sequence[str], options: WatchOptions, form: Form) ->
         return 0
 
     guarded(refuse, form=form)
+    for config in {type(named.config.destination): named.config for named in loaded}.values():
+        load_program(config)
     return sorted([*(named.path for named in loaded), *unreadable])
 
 

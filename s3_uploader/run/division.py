@@ -9,6 +9,7 @@ import msgspec
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
+from s3_uploader.core.installation import was_replaced
 from s3_uploader.core.processors import Effort, allowed
 from s3_uploader.core.shares import MOST_SHARES, Share
 from s3_uploader.run.context import RunContext
@@ -65,6 +66,8 @@ class Division:
         processes = self._place.config.processes
         if active_mock() is not Mock.NONE:
             return 1  # it stands in for S3 in this process alone; another one would write to the real bucket
+        if was_replaced():
+            return 1  # a worker would be of another version, which may not understand this one
         if processes == "auto":
             most = min(MOST_BY_ITSELF, allowed())
             if most < 2 or self._effort.share() < _BOUND:

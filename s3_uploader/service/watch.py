@@ -19,10 +19,12 @@ from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest, backoff
 from s3_uploader.core.errors import ConfigError, UploaderError
 from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, RunFinished, UploadFailed, fan_out
+from s3_uploader.core.installation import was_replaced
 from s3_uploader.core.model import Left, RunEnd, RunReport
 from s3_uploader.run import assembly
 from s3_uploader.run import run as app
 from s3_uploader.run.context import MakeStore, RunContext
+from s3_uploader.service.loading import REPLACED, load_program
 from s3_uploader.stores.base import Memory, Store
 from s3_uploader.stores.wrappers.base import KeptStore, PassedOnMemory
 
@@ -130,6 +132,7 @@ class Watch:
         self._store: KeptStore | None = None
         self._store_used_at = 0.0
         self._memory = PassedOnMemory()
+        self._is_replaced = False
 
     def reload(self) -> None:
         """Reload the configuration before the next pass. May be called from a signal handler."""
@@ -144,11 +147,13 @@ class Watch:
         self._stop.subscribe(self._wakeup.set)
         try:
             config = self._load()
+            load_program(config)
             self._configured(config)
             while not self._stop.requests:
                 if self._reload:
                     self._reload = False
                     config = self._reloaded(config)
+                self._tell_of_upgrade()
                 self._follow_spool(config)
                 began = self._clock.monotonic()
                 pause = self._pass(config)
@@ -258,12 +263,18 @@ class Watch:
             )
             config = before
         else:
+            load_program(config)
             self._close_store()
             self._calm.forget()
             self._say(Notice("info", "The configuration has been reloaded."))
         self._failures = 0
         self._configured(config)
         return config
+
+    def _tell_of_upgrade(self) -> None:
+        if not self._is_replaced and was_replaced():
+            self._is_replaced = True
+            self._say(Notice("info", REPLACED))
 
     def _hear(self) -> None:
         self._scan_trigger.tell()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from s3_uploader import config
+from s3_uploader.core import installation
 from s3_uploader.core.shares import Share, parse
 from s3_uploader.run import division
 from s3_uploader.run.context import RunContext
@@ -69,6 +70,13 @@ def test_who_may_not_be_divided(spool: Path) -> None:
     assert may_be_divided(loaded, RunContext(emit=lambda event: None))
     assert not may_be_divided(loaded, RunContext(emit=lambda event: None, is_rehearsal=True))
     assert not may_be_divided(loaded, RunContext(emit=lambda event: None, may_be_divided=False))
+
+
+def test_no_worker_is_of_another_version(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run during which another version was installed goes on alone: a worker might not understand its leader."""
+    assert divided(place).want() == 3
+    monkeypatch.setattr(installation, "_LOADED", (0, 0, 0, 0))
+    assert divided(place).want() == 1
 
 
 def test_what_stands_in_for_s3_does_so_in_one_process(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
