@@ -12,6 +12,7 @@ import errno
 import fcntl
 import functools
 import os
+import stat
 import struct
 from collections.abc import Callable
 from typing import BinaryIO
@@ -35,6 +36,21 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.
 # What flock answers on a directory where it is emulated by locks that need a descriptor open for writing (NFS: EBADF),
 # or where there are no locks.
 _NO_FLOCK = {errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.EISDIR}
+
+
+def open_at_once(path: str) -> BinaryIO:
+    """Open a file for reading, but not a named pipe: opening that would wait until somebody writes to it.
+
+    :raises OSError: also if it is a named pipe.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Is a named pipe", path)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

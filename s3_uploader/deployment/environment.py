@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from s3_uploader.core.files import open_at_once
+
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", re.DOTALL)
 _MOST_BYTES = 2**20
 _CONTINUED = "\\\n"
@@ -13,7 +15,7 @@ _CONTINUED = "\\\n"
 def variables_in(path: str) -> dict[str, str]:
     """Read the variables of an ``EnvironmentFile=``, see systemd.exec(5); empty if there is no such file to read."""
     try:
-        with open(path, "rb") as file:
+        with open_at_once(path) as file:
             text = file.read(_MOST_BYTES).decode("utf-8", "replace")
     except OSError:
         return {}

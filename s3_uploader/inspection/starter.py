@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from s3_uploader.core.files import open_at_once
 from s3_uploader.health.observations import Starter
 
 _PLACES = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
@@ -81,7 +82,7 @@ def _services(environ: Mapping[str, str]) -> Iterator[_Service]:
 def _started_by(path: str) -> list[str] | None:
     """The words of the last ``ExecStart=`` of a service of this program; ``None`` for other services."""
     try:
-        with open(path, "rb") as file:
+        with open_at_once(path) as file:
             content = file.read(_MOST_BYTES)
     except OSError:
         return None

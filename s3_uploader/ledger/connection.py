@@ -17,7 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.files import belongs_to_process, release_flock, release_range, try_flock, try_range
+from s3_uploader.core.files import (
+    belongs_to_process,
+    open_at_once,
+    release_flock,
+    release_range,
+    try_flock,
+    try_range,
+)
 from s3_uploader.core.procfs import file_system_at, is_local
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.schema import ADDED_COLUMNS, APPLICATION_ID, MIGRATIONS, OF_OLDER, VERSION, ForeignFile
@@ -59,10 +66,15 @@ def has_log(path: str) -> bool:
         return False
 
 
+def rollback_journal(path: str) -> str:
+    """The path of a ledger's rollback journal."""
+    return path + "-journal"
+
+
 def is_half_written(path: str) -> bool:
     """Whether a rollback journal says that a transaction was not finished (https://www.sqlite.org/fileformat.html)."""
     try:
-        with open(path + "-journal", "rb") as file:
+        with open_at_once(rollback_journal(path)) as file:
             return any(file.read(8))
     except OSError:
         return False

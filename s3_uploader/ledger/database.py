@@ -34,12 +34,13 @@ from s3_uploader.ledger.connection import (
     map_no_index,
     migrate,
     our_version,
+    rollback_journal,
     share_again,
     uri,
 )
 from s3_uploader.ledger.schema import VERSION, ForeignFile
 from s3_uploader.ledger.state_directory import give_up_reserve
-from s3_uploader.ledger.trouble import FILES_ARE_KEPT, explained, is_damage
+from s3_uploader.ledger.trouble import FILES_ARE_KEPT, explained, is_damage, refuse_special
 
 Result = TypeVar("Result")
 
@@ -215,6 +216,7 @@ class Database:
 
     def _connect(self) -> None:
         self._identity = None
+        refuse_special(rollback_journal(self._path), reading=False)
         self._connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         self._identity = identity_of(self._path)
         if self._journal is not Journal.WAL:

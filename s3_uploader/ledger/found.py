@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from s3_uploader.core.errors import StateError
+from s3_uploader.core.files import open_at_once
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import has_log
@@ -113,7 +114,7 @@ def is_ledger(path: str) -> bool:
     :raises StateError: if it cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with open_at_once(path) as file:
             head = file.read(_AT_APPLICATION_ID + 4)
         if path.endswith(_ENDING) and has_log(path):
             return not head or head.startswith(_MAGIC)
@@ -131,7 +132,7 @@ def _named(relative: str, place: str) -> str:
 def _is_foreign(path: str) -> bool:
     """Whether this is the database of another program, and no ledger that was damaged."""
     try:
-        with open(path, "rb") as file:
+        with open_at_once(path) as file:
             head = file.read(_AT_APPLICATION_ID + 4)
     except OSError:
         return False

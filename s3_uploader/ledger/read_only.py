@@ -25,6 +25,7 @@ from s3_uploader.ledger.connection import (
     map_no_index,
     migrate,
     our_version,
+    rollback_journal,
     share_again,
     uri,
 )
@@ -47,7 +48,8 @@ class ReadOnlyDatabase:
         self._connection: sqlite3.Connection | None = None
         self._immutable = False
         self._journal = journal_of(os.path.dirname(path))
-        refuse_special(path)
+        for each in (path, rollback_journal(path)):
+            refuse_special(each)
         with self._access():
             self._connect()
 

@@ -73,13 +73,13 @@ def _is_of_share(directory: str) -> bool:
     return of_directory(os.path.basename(directory)) is not None
 
 
-def refuse_special(path: str) -> None:
-    """Make sure that it is no pipe, whose opening would wait for a writer.
+def refuse_special(path: str, *, reading: bool = True) -> None:
+    """Make sure that a ledger, or its journal, is no pipe, whose opening would wait for a writer.
 
     :raises StateError: if it is something else than a file.
     """
     if not _may_be_file(path):
-        raise explained(sqlite3.OperationalError("unable to open database file"), path, reading=True)
+        raise explained(sqlite3.OperationalError("unable to open database file"), path, reading=reading)
 
 
 def _may_be_file(path: str) -> bool:

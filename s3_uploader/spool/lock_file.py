@@ -319,7 +319,7 @@ def write_note(descriptor: int, holder: Holder | None) -> None:
 def read_note_at(path: str) -> Holder | None:
     """Read the note in the state directory, if there is one."""
     try:
-        with open(path, "rb") as file:
+        with files.open_at_once(path) as file:
             return _decoded(file.read(65536))
     except OSError:
         return None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, StateError, is_of_a_failing_disk
-from s3_uploader.core.files import replace_file
+from s3_uploader.core.files import open_at_once, replace_file
 from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.core.text import shown_name
 
@@ -72,7 +72,7 @@ class KnownMounts:
         self._path = os.path.join(state_dir, FILE_NAME)
         self._known: dict[str, FileSystem] = {}
         try:
-            with open(self._path, "rb") as file:
+            with open_at_once(self._path) as file:
                 self._known = msgspec.json.decode(file.read(1 << 20), type=dict[str, FileSystem])
         except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
             pass

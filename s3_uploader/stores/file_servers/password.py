@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.files import open_at_once
 from s3_uploader.core.origins import Origin
 
 _LONGEST = 4096
@@ -21,8 +22,8 @@ def find_password(
         return password
     if file_name is not None:
         try:
-            with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
-                found_there = file.read(_LONGEST + 2).rstrip("\r\n")
+            with open_at_once(file_name) as file:
+                found_there = file.read(4 * _LONGEST + 8).decode("utf-8", "surrogateescape").rstrip("\r\n")
         except OSError as error:
             raise StoreError(
                 f"The password file {file_name} cannot be read: {(error.strerror or str(error)).lower()}.",

@@ -13,6 +13,7 @@ import asyncssh
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.files import open_at_once
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, shown_name
 
@@ -49,8 +50,8 @@ def load(file_name: str | None) -> asyncssh.SSHKnownHosts:
     known = asyncssh.import_known_hosts("")
     for each in DEFAULT_FILES if file_name is None else (file_name,):
         try:
-            with open(os.path.expanduser(each), encoding="utf-8", errors="replace") as file:
-                lines = file.read(_MOST_BYTES).splitlines()
+            with open_at_once(os.path.expanduser(each)) as file:
+                lines = file.read(_MOST_BYTES).decode("utf-8", "replace").splitlines()
         except OSError as error:
             if file_name is None:
                 continue

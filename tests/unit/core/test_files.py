@@ -15,6 +15,7 @@ import pytest
 from s3_uploader.core import files
 from s3_uploader.core.files import (
     free_descriptors,
+    open_at_once,
     raise_limit,
     rename_without_replacing,
     shared_descriptors,
@@ -35,6 +36,26 @@ def test_directories_that_cannot_be_synced(monkeypatch: pytest.MonkeyPatch, numb
     else:
         with pytest.raises(OSError, match="Input/output"):
             files.sync_directory(0)
+
+
+class TestOpenAtOnce:
+    def test_reads_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"content")
+        with open_at_once(str(tmp_path / "file")) as file:
+            assert file.read() == b"content"
+
+    def test_refuses_a_pipe_in_place_of_waiting_for_its_writer(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(OSError, match="Is a named pipe"):
+            open_at_once(str(tmp_path / "pipe"))
+        assert os.listdir("/proc/self/fd") == before
+
+    def test_leaves_no_descriptor_of_a_directory(self, tmp_path: Path) -> None:
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(IsADirectoryError):
+            open_at_once(str(tmp_path))
+        assert os.listdir("/proc/self/fd") == before
 
 
 class TestUnnamedFile:

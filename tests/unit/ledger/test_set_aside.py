@@ -11,6 +11,7 @@ import pytest
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Totals
 from s3_uploader.ledger import Ledger
+from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from tests.ledger_values import NOW, PRINT, begin, failing, report, set_aside_in, shipped
 
 
@@ -153,3 +154,12 @@ def test_a_damaged_ledger_that_cannot_be_set_aside_is_said(path: str, monkeypatc
     with pytest.raises(StateError, match="cannot be set aside: Permission denied") as caught:
         Ledger.open(path)
     assert "Move it away by hand" in caught.value.hint
+
+
+def test_a_pipe_in_place_of_the_journal_is_refused(path: str) -> None:
+    """SQLite would wait for somebody who writes to it."""
+    Ledger.open(path).close()
+    os.mkfifo(path + "-journal")
+    for access in (Ledger.open, ReadOnlyDatabase):
+        with pytest.raises(StateError, match=r"ledger\.sqlite3-journal cannot be \w+: it is no regular file"):
+            access(path)

@@ -120,3 +120,7 @@ def test_a_look_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / FILE_NAME).mkdir()
     with pytest.raises(StateError, match=r"mounts\.json cannot be read: Is a directory"):
         KnownMounts(str(tmp_path))
+    (tmp_path / FILE_NAME).rmdir()
+    os.mkfifo(tmp_path / FILE_NAME)
+    with pytest.raises(StateError, match=r"mounts\.json cannot be read: Is a named pipe"):
+        KnownMounts(str(tmp_path))
