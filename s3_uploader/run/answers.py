@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, SourceUnreadable, StoreError, UploadCancelled
 from s3_uploader.core.model import Left, Receipt, RunEnd
+from s3_uploader.core.text import is_plain
 from s3_uploader.run import second_copy
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
@@ -82,9 +83,11 @@ class Answers:
     def close_doubts(self) -> None:
         """Decide at the end of the run who caused the failures in doubt: their files if another upload succeeded.
 
-        A destination that is unreachable at the end became so during the run, and then no file is blamed.
+        A destination that is unreachable at the end, or refuses the credentials that it has accepted, as when they
+        expire, became so during the run. Then no file is blamed.
         """
-        if self._breaker.is_in_doubt and (not self._breaker.successes or self._breaker.is_out_of_reach()):
+        is_destination = not self._breaker.successes or self._breaker.is_out_of_order(has_plain_name=_has_plain_name)
+        if self._breaker.is_in_doubt and is_destination:
             self._blame_destination()
         for upload, error in self._breaker.take_doubts():
             self._blame_file(upload, error)
@@ -171,3 +174,7 @@ class Answers:
         for upload, error in doubts:
             self._settlement.failures.suspect(upload, error)
             upload.end()
+
+
+def _has_plain_name(upload: FileTask) -> bool:
+    return is_plain(upload.key)

@@ -6,10 +6,12 @@ flight, :class:`CircuitBreaker` whose error a failure is, and :class:`Deferral` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.model import Candidate
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain
 
 _START = 4
@@ -32,6 +34,7 @@ _SLOW_PROBES = 4
 _DOUBT_SECONDS = 5.0
 """Seconds of doubt after which failures count as slow, and uploads in flight are no longer waited for."""
 _MOST_DEFERRED = 1000
+_OF_NO_FILE = (Origin.CREDENTIALS, Origin.CREDENTIAL_SOURCE, Origin.CLOCK, Origin.BUCKET)
 
 _T = TypeVar("_T")
 
@@ -245,9 +248,16 @@ class CircuitBreaker(Generic[_T]):
             return self._in_a_row >= _PROBES
         return self._in_a_row >= _SLOW_PROBES or (self._in_a_row > 0 and not self.successes)
 
-    def is_out_of_reach(self) -> bool:
-        """Whether there was no connection for any of the uploads in doubt, which no file can cause."""
-        return bool(self._doubts) and all(error.never_connected for _, error in self._doubts)
+    def is_out_of_order(self, *, has_plain_name: Callable[[_T], bool]) -> bool:
+        """Whether no file can be the cause of any failure in doubt: no connection, or credentials that are not valid.
+
+        :param has_plain_name: whether an upload has such a name. A signature may fit all others.
+        """
+        return bool(self._doubts) and all(
+            error.never_connected
+            or (error.scope is Scope.DESTINATION and error.origin in _OF_NO_FILE and has_plain_name(upload))
+            for upload, error in self._doubts
+        )
 
     def take_doubts(self) -> list[tuple[_T, StoreError]]:
         """Take out the failures in doubt."""

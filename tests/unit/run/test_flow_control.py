@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
+from s3_uploader.core.origins import Origin
 from s3_uploader.run import flow_control
 from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
 from tests.fakes import candidate
@@ -283,9 +284,29 @@ def test_no_connection_is_never_the_files_own() -> None:
     breaker: CircuitBreaker[str] = CircuitBreaker()
     breaker.succeeded()
     assert failed(breaker, OUT_OF_REACH, successes_before=0)
-    assert breaker.is_out_of_reach()
+    assert breaker.is_out_of_order(has_plain_name=bool)
     assert failed(breaker, EVERYBODYS, successes_before=0)
-    assert not breaker.is_out_of_reach()
+    assert not breaker.is_out_of_order(has_plain_name=bool)
+
+
+@pytest.mark.parametrize(
+    ("origin", "name", "is_of_no_file"),
+    [
+        (Origin.CREDENTIALS, "plain", True),
+        (Origin.CLOCK, "plain", True),
+        (Origin.BUCKET, "plain", True),
+        (Origin.CREDENTIALS, "odd näme", False),
+        (Origin.FULL, "plain", False),
+        (Origin.SETTING, "plain", False),
+    ],
+)
+def test_which_refusals_no_file_can_cause(origin: Origin, name: str, *, is_of_no_file: bool) -> None:
+    """A quota may leave room for smaller files, and a signature may fit other names. An expired token fits none."""
+    breaker: CircuitBreaker[str] = CircuitBreaker()
+    breaker.succeeded()
+    refusal = StoreError("refused", code="X", scope=Scope.DESTINATION, origin=origin)
+    assert breaker.failed(name, refusal, successes_before=1, failed_before=False, now=0)
+    assert breaker.is_out_of_order(has_plain_name=str.isascii) is is_of_no_file
 
 
 def test_credentials_that_end() -> None:
