@@ -111,7 +111,14 @@ def _spool_alone(configuration: Config, ledger: str) -> Iterator[None]:
 
 
 def _ledgers_of(source: str) -> list[str]:
-    found = ledgers_in(source, notice=_note)
+    left_out: list[str] = []
+    found = ledgers_in(source, notice=_note, left_out=left_out)
+    if left_out:
+        more = f" and {counted(len(left_out) - 1, 'other file')}" if len(left_out) > 1 else ""
+        raise StateError(
+            f"{shown_name(left_out[0])}{more} cannot be merged, so nothing was.",
+            hint="Repeat the copy that failed, or move what is no ledger to another directory.",
+        )
     if not found:
         raise UsageProblem(
             f"{shown_name(source)} is no ledger, and there is none in it.",

@@ -87,6 +87,30 @@ def test_ledgers_of_retired_machines(local: Site, make_site: Callable[[], Site])
     assert "is no ledger, and there is none in it" in missing.stderr
 
 
+def test_a_copy_that_failed_is_not_left_out(local: Site, make_site: Callable[[], Site]) -> None:
+    """What its uploader has shipped would be missing, although the merge had been called complete."""
+    retired = local.place / "retired"
+    for number in range(2):
+        other = make_site()
+        other.settings |= {"destination": local.settings["destination"], "state_dir": str(other.place / "state")}
+        for topic in ("door", "light", "motion"):
+            other.file(f"host{number}/2020/11/29/20/46-{topic}.dat")
+        assert other.run().code == 0
+        shutil.copytree(other.place / "state", retired / f"host{number}")
+    (damaged, *_) = sorted(retired.rglob("ledger.sqlite3"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"<html>404 Not Found</html>")
+    (retired / "notes.sqlite3").write_bytes(b"SQLite format 3\x00" + bytes(100))
+    refused = ledger(local, "merge", str(retired))
+    assert refused.code == 2
+    assert f"{damaged} cannot be merged, so nothing was." in refused.stderr
+    damaged.write_bytes(whole)
+    merged = ledger(local, "merge", str(retired))
+    assert merged.code == 0, merged.stderr
+    assert merged.stdout.splitlines()[-1].endswith("has 6 files and 2 runs now; it had 0 files.")
+    assert "notes.sqlite3 is no ledger, and is not included" in merged.stderr
+
+
 def test_a_run_at_work_keeps_both_out(site: Site, fault_server: FaultServer) -> None:
     """While a run has the spool its ledgers are left alone, and the run ends well."""
     site.ship_to(fault_server, max_concurrency=1, state_dir=str(site.place / "state"))
