@@ -334,6 +334,24 @@ class TestLies:
         assert len(aborts) == 1
         assert aborts[0].started >= parts_over
 
+    def test_parts_that_may_not_be_removed_are_reported_once(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
+    ) -> None:
+        """They cost money for as long as nobody knows of them."""
+        server = make_fault_server()
+        store = station.store(server.endpoint, engine, memory=Known(), retry=_FAST)
+        server.faults.add(
+            error("InternalError").only(operations="UploadPart", part_number=2, times=None),
+            error("AccessDenied").only(operations="AbortMultipartUpload", times=None),
+        )
+        for key in ("one", "two"):
+            assert station.error(store, key, pattern(2 * PART)).code == "InternalError"
+        assert len(server.pending_uploads) == 2
+        warnings = [text for level, text in station.notices if level == "warning" and "AbortMultipartUpload" in text]
+        assert len(warnings) == 1
+        assert "one could not be removed" in warnings[0]
+        assert "(AccessDenied)" in warnings[0]
+
     def test_an_upload_that_the_server_forgot(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer
     ) -> None:

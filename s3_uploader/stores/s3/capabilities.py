@@ -89,6 +89,7 @@ class Capabilities:
         self._lock = threading.Lock()
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._finding_out = False
+        self._told_of_parts = False
         self.trusted = trusted
         known, self.evidence = ("yes", "") if trusted else self._recall(_CONDITIONAL_PUT)
         self.conditional: Conditional = _KNOWN.get(known, "")
@@ -204,6 +205,18 @@ class Capabilities:
                 "files the second is kept and fails. With on_conflict: overwrite it replaces the first. To "
                 f"acknowledge this, set {acknowledging(NAMES)}.",
             )
+
+    def leaves_parts(self, address: str, why: str) -> None:
+        """Say once in a run that the parts of an upload are left, because it could not be aborted."""
+        with self._lock:
+            if self._told_of_parts:
+                return
+            self._told_of_parts = True
+        self._notice(
+            "warning",
+            f"The parts of an unfinished upload of {address} could not be removed: {why.rstrip('.')}. They take room at "
+            "the destination. Allow s3:AbortMultipartUpload, and let a lifecycle rule abort unfinished uploads.",
+        )
 
     # Which checksums are accepted.
 

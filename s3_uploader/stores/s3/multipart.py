@@ -10,6 +10,7 @@ from s3_uploader.core.model import OnConflict, Receipt
 from s3_uploader.stores.s3 import multipart_requests
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest
 from s3_uploader.stores.s3.completing import CompletingUpload
+from s3_uploader.stores.s3.errors import error_code
 from s3_uploader.stores.s3.multipart_states import ABORTING, CREATING, NOTHING, SENDING, WAITING
 from s3_uploader.stores.s3.proof import LOOKED
 from s3_uploader.stores.s3.upload import Context, Put
@@ -20,6 +21,7 @@ _LATE_ABORT_SECONDS = 1.5
 _GRACE_SECONDS = 1.2
 """How long a cancelled upload waits for the upload ID that it has just requested."""
 _MAXIMUM_STARTS = 3
+_DENIED = 403
 
 
 class MultipartUpload(CompletingUpload):
@@ -192,12 +194,17 @@ class MultipartUpload(CompletingUpload):
         seconds = max(_LATE_ABORT_SECONDS, min(_ABORT_SECONDS, 0.0 if is_late else self.deadline - now))
         self.context.client.call_in_time(
             multipart_requests.abort_multipart_upload(self.key, self.path, upload_id=upload_id),
-            lambda call: self._aborted(),
+            self._aborted,
             deadline=now + seconds,
             expected=LOOKED,
         )
 
-    def _aborted(self) -> None:
+    def _aborted(self, call: PendingRequest) -> None:
+        if call.error is not None:
+            self.context.capabilities.leaves_parts(self._address, call.error.message)
+        elif call.answer is not None and call.status == _DENIED:
+            code, text = error_code(call.answer)
+            self.context.capabilities.leaves_parts(self._address, f"{text} ({code})")
         with self._lock:
             self.enter(NOTHING)
         self._gone()
