@@ -255,6 +255,18 @@ def test_stale_lock(server: PyFtpServer) -> None:
     assert server.files() == {}
 
 
+def test_lock_from_the_future(server: PyFtpServer) -> None:
+    """It would never be old enough, so somebody is asked to look at it."""
+    lock = server.root / "write"
+    lock.write_text("Lock file")
+    os.utime(lock, (time.time() + 7200, time.time() + 7200))
+    with pytest.raises(DestinationBusy) as caught:
+        new_store(server, lock_file="write", lock_stale_seconds=3600).open()
+    assert "later than that of the server's clock" in caught.value.hint
+    assert "remove it by hand" in caught.value.hint
+    assert lock.read_text() == "Lock file"
+
+
 def test_lock_of_a_killed_run(server: PyFtpServer) -> None:
     """The lock that a killed run of this machine left behind is removed by the next run; that of a live one stays."""
     program = (

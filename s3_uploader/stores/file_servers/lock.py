@@ -37,6 +37,12 @@ _MOST_LISTED_BYTES = 4 << 20
 _MOST_INTENTS = 10
 _MAKING_SECONDS = 5
 """How much later than its intent a lock may have been created; servers report whole seconds."""
+_CLOCKS_DIFFER_SECONDS = 60
+"""How much later than the server's present a lock may seem to be."""
+_FROM_THE_FUTURE = (
+    "Its time is later than that of the server's clock, so it does not grow old. If its owner no longer runs, remove it "
+    "by hand."
+)
 _HINT = "Give that right, or leave out lock_file."
 _HINT_REPLACED = "If that client removes locks of a certain age, give it a longer one."
 
@@ -74,6 +80,7 @@ class RemoteLock:
         self._learned = Learned() if learned is None else learned
         self._line = Holder.current().line(secrets.token_hex(8))
         self._is_empty = False
+        self._is_ahead = False
         self._held = False
         self._removal_begun = False
 
@@ -169,6 +176,8 @@ class RemoteLock:
         hint = "It is empty, so nobody can tell whose it is." if self._is_empty else ""
         if self._stale_seconds is None:
             hint = f"{hint} If its owner no longer runs, remove it by hand, or set lock_stale_seconds.".strip()
+        elif self._is_ahead:
+            hint = f"{hint} {_FROM_THE_FUTURE}".strip()
         return DestinationBusy(f"Cannot access {self._server} as '{self._name}' lockfile exists.", hint=hint)
 
     def _first_line(self, session: FileSession) -> str | None:
@@ -200,6 +209,7 @@ class RemoteLock:
         if modified is None:
             return False
         now = self._server_time(session)
+        self._is_ahead = now is not None and modified - now > _CLOCKS_DIFFER_SECONDS
         if now is None or now - modified < self._stale_seconds:
             return False
         return self._take_away(session, first)
