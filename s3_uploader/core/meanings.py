@@ -72,7 +72,12 @@ _MEANINGS = {
     ),
     Origin.CONFLICT: Meaning(Cause.CONFLICT),
     Origin.NOT_REMOVED: Meaning(Cause.UNREADABLE, blames_file=False),
-    Origin.NOT_MOVED: Meaning(Cause.DISK_FULL, blames_file=False),
+    Origin.NOT_MOVED: Meaning(
+        Cause.UNREADABLE,
+        remedy="Correct move_to, or let the user that runs this program write there and in the file's directory.",
+        blames_file=False,
+    ),
+    Origin.NO_ROOM_TO_MOVE: Meaning(Cause.DISK_FULL, blames_file=False),
     Origin.NO_ROOM_HERE: Meaning(Cause.DISK_FULL, blames_file=False),
     Origin.SOURCE: Meaning(Cause.UNREADABLE, remedy=FAILING_DISK, blames_file=False),
     Origin.OURS: Meaning(Cause.FAILING_FILE, blames_file=False),

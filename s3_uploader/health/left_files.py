@@ -27,6 +27,7 @@ _AGAIN = 2
 """Number of attempts from which a file counts as failing again and again."""
 _BEHIND_RUNS = 3
 """The spool is falling behind when this many runs in a row leave more than the one before."""
+_NOT_MOVED = "is shipped and cannot be moved away"
 _OLDEST_FIRST = "Each run ships the oldest files first, as many as its time allows."
 
 
@@ -47,9 +48,12 @@ def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup
     files = sum(kind.files for kind in kinds)
     what = {
         Cause.CONFLICT: "cannot be shipped",  # The message says by what its key is taken.
-        Cause.UNREADABLE: "cannot be shipped" if origin is Origin.SOURCE else "is shipped and cannot be removed",
-        Cause.DISK_FULL: "is shipped and cannot be moved away"
-        if origin is Origin.NOT_MOVED
+        Cause.UNREADABLE: {
+            Origin.SOURCE: "cannot be shipped",
+            Origin.NOT_MOVED: _NOT_MOVED,
+        }.get(origin, "is shipped and cannot be removed"),
+        Cause.DISK_FULL: _NOT_MOVED
+        if origin is Origin.NO_ROOM_TO_MOVE
         else "cannot be shipped, because there is no room",
         Cause.CREDENTIALS: "is refused, because a right is missing",
     }.get(cause, f"has failed {counted(oldest.attempts, 'time')}")

@@ -59,7 +59,7 @@ def full(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             continue
         is_state = disk.purpose == STATE_DIRECTORY
         kept = "what cannot be recorded is not deleted" if is_state else "what cannot be moved stays in the spool"
-        not_moved = [kind.first_failed_at for kind in facts.failing if kind.origin == Origin.NOT_MOVED.value]
+        not_moved = [kind.first_failed_at for kind in facts.failing if kind.origin == Origin.NO_ROOM_TO_MOVE.value]
         first = min(not_moved, default=None)
         yield problem(
             Cause.DISK_FULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -27,7 +28,9 @@ from s3_uploader.stores.base import Store
 _MAY_NOT_REMOVE = (
     "Let the user that runs this program write to its directory, and remove `chattr +i` and foreign sticky bits."
 )
-_NOT_DISPOSED = (Origin.NOT_REMOVED, Origin.NOT_MOVED)
+_MAY_NOT_MOVE = "Let the user that runs this program write there and here."
+_CORRECT_TARGET = "Correct move_to, or rename what is in the way there."
+_NOT_DISPOSED = (Origin.NOT_REMOVED, Origin.NOT_MOVED, Origin.NO_ROOM_TO_MOVE)
 
 
 class Records(FactMemory, Protocol):
@@ -141,11 +144,12 @@ class Failures:
                 hint=remedy_of(error, denied=_MAY_NOT_REMOVE),
                 origin=Origin.NOT_REMOVED,
             )
+        lacks_room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
         return StoreError(
             f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
             code="CannotMove",
-            hint="Make room there, and let the user that runs this program write there and here.",
-            origin=Origin.NOT_MOVED,
+            hint=remedy_of(error, denied=_MAY_NOT_MOVE) or _CORRECT_TARGET,
+            origin=Origin.NO_ROOM_TO_MOVE if lacks_room else Origin.NOT_MOVED,
         )
 
     def why_still_stuck(self, file: OpenFile) -> OSError | None:

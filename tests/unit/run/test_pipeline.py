@@ -771,6 +771,33 @@ def test_cannot_be_removed(harness: Harness, monkeypatch: pytest.MonkeyPatch, st
     assert len(harness.store.puts) == 1
 
 
+@pytest.mark.parametrize(
+    ("number", "origin", "advice"),
+    [
+        (errno.ENOTDIR, Origin.NOT_MOVED, "what is in the way"),
+        (errno.EACCES, Origin.NOT_MOVED, "the user that runs this program"),
+        (errno.ENOSPC, Origin.NO_ROOM_TO_MOVE, "room"),
+        (errno.EROFS, Origin.NO_ROOM_TO_MOVE, "writable"),
+    ],
+)
+def test_cannot_be_moved_to_its_target(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, origin: Origin, advice: str
+) -> None:
+    """Only a disk that is full or read-only is called so; what else is wrong has another remedy."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(MoveTarget, "receive", refuse)
+    harness.on_success = SuccessPolicy(move_to=MoveTarget(str(tmp_path / "done")))
+    harness.write("x")
+    assert harness.run().exit_code == 1
+    failed = harness.told(UploadFailed)[0]
+    assert (failed.code, harness.names()) == ("CannotMove", {"x"})
+    assert advice in failed.hint
+    assert harness.records.failing_rows["x"].origin == origin.value
+
+
 # -------------------------------------------------------------------------------------------------- the destination
 
 
@@ -962,6 +989,19 @@ class TestDestination:
         assert (report.shipped, report.failed, report.exit_code) == (1, 0, 3)
         assert {row.attempts for row in harness.records.failing_rows.values()} <= {0}
         assert harness.run().shipped == 1
+
+    def test_credentials_that_expire_at_the_end(self, harness: Harness) -> None:
+        """Too few files are left to trip the run, and none of them pays for it."""
+        for number in range(3):
+            harness.write(f"a{number}", age=1000)
+        expired = failing("ExpiredToken", scope=Scope.DESTINATION, origin=Origin.CREDENTIALS)
+        for name in ("b1", "b2"):
+            harness.write(name, age=100)
+            harness.store.fault(name, expired)
+        report = harness.run()
+        assert (report.shipped, report.failed, report.exit_code) == (3, 0, 3)
+        assert {row.attempts for row in harness.records.failing_rows.values()} <= {0}
+        assert harness.run().shipped == 2
 
     def test_lost_answer(self, harness: Harness) -> None:
         """An object that was stored though the answer was lost is found by the next run."""
