@@ -97,8 +97,8 @@ CASES: tuple[Case, ...] = (
         rounds=5,
         contestants=_SMALL,
         goals=(
-            Goal(measure="seconds", limit=0.9, against=("s5cmd mv", "rclone move")),
-            Goal(measure="cpu", limit=0.8, against=("s5cmd mv", "rclone move")),
+            Goal(measure="seconds", limit=0.6, against=("s5cmd mv", "rclone move")),
+            Goal(measure="cpu", limit=0.7, against=("s5cmd mv", "rclone move")),
             Goal(measure="seconds", limit=0.12, against=("boto3 loop",)),
         ),
     ),
@@ -110,7 +110,7 @@ CASES: tuple[Case, ...] = (
         line="slow",
         contestants=(*_SLOW, Rclone(variant="32 transfers", options=("--transfers", "32"))),
         goals=(
-            Goal(measure="seconds", limit=0.9, against=("s5cmd mv, tuned",)),
+            Goal(measure="seconds", limit=0.65, against=("s5cmd mv, tuned",)),
             Goal(measure="seconds", limit=0.35, against=("rclone move, 32 transfers",)),
         ),
     ),
@@ -121,7 +121,7 @@ CASES: tuple[Case, ...] = (
         rounds=5,
         line="tls",
         contestants=_SMALL,
-        goals=(Goal(measure="seconds", limit=0.9, against=PEERS),),
+        goals=(Goal(measure="seconds", limit=0.5, against=PEERS),),
     ),
     Case(
         name="middle",
@@ -155,7 +155,7 @@ CASES: tuple[Case, ...] = (
         plan=Plan(files=0, size=0),
         rounds=21,
         contestants=_DEFAULTS,
-        goals=(Goal(measure="seconds", limit=1.5, against=("rclone move",)),),
+        goals=(Goal(measure="seconds", limit=0.7, against=("rclone move",)),),
         per_file=False,
     ),
     Case(
@@ -164,7 +164,7 @@ CASES: tuple[Case, ...] = (
         plan=Plan(files=5_000, size=4096, fresh=True, topics=500),
         rounds=11,
         contestants=[contestant for contestant in _DEFAULTS if contestant.leaves_fresh],
-        goals=(Goal(measure="seconds", limit=1.5, against=("rclone move",)),),
+        goals=(Goal(measure="seconds", limit=1.0, against=("rclone move",)),),
         per_file=False,
     ),
     Case(
@@ -174,7 +174,7 @@ CASES: tuple[Case, ...] = (
         rounds=21,
         contestants=_DEFAULTS,
         goals=(
-            Goal(measure="seconds", limit=3.5, against=("rclone move",)),
+            Goal(measure="seconds", limit=1.3, against=("rclone move",)),
             Goal(measure="seconds", limit=0.3, against=("aws s3 mv",)),
         ),
         per_file=False,
