@@ -40,18 +40,21 @@ def test_directories_that_cannot_be_synced(monkeypatch: pytest.MonkeyPatch, numb
 
 class TestOpenAtOnce:
     def test_reads_a_file(self, tmp_path: Path) -> None:
+        """A file is opened as ever."""
         (tmp_path / "file").write_bytes(b"content")
         with open_at_once(str(tmp_path / "file")) as file:
             assert file.read() == b"content"
 
-    def test_refuses_a_pipe_in_place_of_waiting_for_its_writer(self, tmp_path: Path) -> None:
+    def test_refuses_a_pipe(self, tmp_path: Path) -> None:
+        """A named pipe is refused, and nobody waits for its writer."""
         os.mkfifo(tmp_path / "pipe")
         before = os.listdir("/proc/self/fd")
         with pytest.raises(OSError, match="Is a named pipe"):
             open_at_once(str(tmp_path / "pipe"))
         assert os.listdir("/proc/self/fd") == before
 
-    def test_leaves_no_descriptor_of_a_directory(self, tmp_path: Path) -> None:
+    def test_a_directory(self, tmp_path: Path) -> None:
+        """A directory is refused, and its descriptor does not stay open."""
         before = os.listdir("/proc/self/fd")
         with pytest.raises(IsADirectoryError):
             open_at_once(str(tmp_path))
