@@ -262,7 +262,7 @@ def test_lock_from_the_future(server: PyFtpServer) -> None:
     os.utime(lock, (time.time() + 7200, time.time() + 7200))
     with pytest.raises(DestinationBusy) as caught:
         new_store(server, lock_file="write", lock_stale_seconds=3600).open()
-    assert "later than that of the server's clock" in caught.value.hint
+    assert "later than the server's clock" in caught.value.hint
     assert "remove it by hand" in caught.value.hint
     assert lock.read_text() == "Lock file"
 

@@ -40,8 +40,8 @@ _MAKING_SECONDS = 5
 _CLOCKS_DIFFER_SECONDS = 60
 """How much later than the server's present a lock may seem to be."""
 _FROM_THE_FUTURE = (
-    "Its time is later than that of the server's clock, so it does not grow old. If its owner no longer runs, remove it "
-    "by hand."
+    "Its time is later than the server's clock, so it does not grow old. If its owner no longer runs, remove it by "
+    "hand."
 )
 _HINT = "Give that right, or leave out lock_file."
 _HINT_REPLACED = "If that client removes locks of a certain age, give it a longer one."

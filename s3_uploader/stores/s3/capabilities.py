@@ -214,8 +214,8 @@ class Capabilities:
             self._told_of_parts = True
         self._notice(
             "warning",
-            f"The parts of an unfinished upload of {address} could not be removed: {why.rstrip('.')}. They take room at "
-            "the destination. Allow s3:AbortMultipartUpload, and let a lifecycle rule abort unfinished uploads.",
+            f"The parts of an unfinished upload of {address} could not be removed: {why.rstrip('.')}. They take room "
+            "at the destination. Allow s3:AbortMultipartUpload, and let a lifecycle rule abort unfinished uploads.",
         )
 
     # Which checksums are accepted.
