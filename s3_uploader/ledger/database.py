@@ -216,7 +216,9 @@ class Database:
 
     def _connect(self) -> None:
         self._identity = None
-        refuse_special(rollback_journal(self._path), reading=False)
+        journal = rollback_journal(self._path)
+        if os.path.lexists(journal) and not os.path.isfile(journal):
+            refuse_special(journal, reading=False)
         self._connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         self._identity = identity_of(self._path)
         if self._journal is not Journal.WAL:
