@@ -7,7 +7,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import pytest
 
@@ -111,20 +111,20 @@ def test_one_of_many_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Mo
     """Of many, it is named and left out, and so is a directory; but not the one that was asked for."""
     for name in ("good", "ours", "theirs"):
         made(tmp_path / name / "ledger.sqlite3")
-    real_scan, real_open = os.scandir, open
+    real_scan, real_open = os.scandir, found.open_at_once
 
     def scan(path: str) -> object:
         if path == str(tmp_path / "theirs"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return real_scan(path)
 
-    def opened(path: str, *arguments: Any) -> object:
+    def opened(path: str) -> BinaryIO:
         if path == str(tmp_path / "ours" / "ledger.sqlite3"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return real_open(path, *arguments)
+        return real_open(path)
 
     monkeypatch.setattr(os, "scandir", scan)
-    monkeypatch.setattr(found, "open", opened, raising=False)
+    monkeypatch.setattr(found, "open_at_once", opened)
     said: list[str] = []
     left_out: list[str] = []
     assert [each.name for each in ledgers_in(str(tmp_path), notice=said.append, left_out=left_out)] == ["good"]
