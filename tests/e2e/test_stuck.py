@@ -186,7 +186,7 @@ class TestTheCauseIsNamed:
         (small_disk / "done").mkdir()
         fill(small_disk)
         spool.file(FILE)
-        assert said(spool.run(), FILE, f"cannot be moved to {small_disk}/done", "Make room there")
+        assert said(spool.run(), FILE, f"cannot be moved to {small_disk}/done", "room there")
         problem = problem_of(spool, "disk_full")
         assert str(small_disk) in problem["sentence"]
         assert problem["since"] is not None
