@@ -12,6 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from s3_uploader.core.errors import StateError
+from s3_uploader.core.files import open_at_once
 from s3_uploader.core.shares import Share
 from s3_uploader.ledger import Ledger, found
 from s3_uploader.ledger.found import instances_in, ledgers_in
@@ -111,7 +112,7 @@ def test_one_of_many_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Mo
     """Of many, it is named and left out, and so is a directory; but not the one that was asked for."""
     for name in ("good", "ours", "theirs"):
         made(tmp_path / name / "ledger.sqlite3")
-    real_scan, real_open = os.scandir, found.open_at_once
+    real_scan, real_open = os.scandir, open_at_once
 
     def scan(path: str) -> object:
         if path == str(tmp_path / "theirs"):
