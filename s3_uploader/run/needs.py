@@ -30,7 +30,7 @@ def check_needs(place: Place) -> list[Finding]:
     config = place.config
     findings = [_check_ledger(place)]
     if config.claim_dir is not None:
-        findings += [_check_claims(place), *_check_strangers(os.path.abspath(config.claim_dir))]
+        findings += [_check_claims(place), *_check_strangers(os.path.abspath(config.claim_dir), place.root)]
     for key, target in (("on_success", success_policy(config).move_to), ("on_failure", failure_policy(config).move_to)):
         if target is not None:
             findings += _check_move(place.root, key, target)
@@ -130,11 +130,11 @@ def _check_claims(place: Place) -> Finding:
     return Finding(OK, "claim_dir", f"files can be claimed in {shown_name(directory)}.")
 
 
-def _check_strangers(claim_dir: str) -> list[Finding]:
+def _check_strangers(claim_dir: str, root: SpoolRoot) -> list[Finding]:
     """Report other entries of the directory, which nobody ships."""
-    from s3_uploader.spool.claims import strangers, strangers_in_words
+    from s3_uploader.spool.claim_dir import strangers, strangers_in_words
 
-    found = strangers(claim_dir)
+    found = strangers(claim_dir, root)
     return [Finding(WARNING, "claim_dir", *strangers_in_words(claim_dir, found))] if found else []
 
 

@@ -225,11 +225,12 @@ def _nothing_to_ship(place: Place, context: RunContext, scan: SpoolScan) -> Done
     return Done(report=report)
 
 
-def _tell_of_strangers(claim_dir: str, ledger: Ledger, emit: Emit, clock: Clock) -> None:
+def _tell_of_strangers(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> None:
     """Report once a day files in claim_dir that nobody ships."""
-    from s3_uploader.spool.claims import strangers, strangers_in_words
+    from s3_uploader.spool.claim_dir import strangers, strangers_in_words
 
-    found = strangers(claim_dir)
+    claim_dir = os.path.abspath(place.config.claim_dir or "")
+    found = strangers(claim_dir, place.root)
     if found and ledger.recall(_STRANGERS, now=clock.now(), max_age=_TOLD_AGAIN_SECONDS) is None:
         ledger.remember(_STRANGERS, "said", now=clock.now())
         emit(Notice("warning", "claim_dir " + " ".join(strangers_in_words(claim_dir, found))))
@@ -249,11 +250,12 @@ def _recover_former(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> N
     if former == present:
         return
     if former:
-        from s3_uploader.spool.claims import claims_in, recover
+        from s3_uploader.spool.claim_dir import claims_in
+        from s3_uploader.spool.claims import recover
 
         directory = former.encode().decode("unicode_escape")
         _tell_of_recovered(recover(directory, place.root), emit)
-        if claims_in(directory):
+        if claims_in(directory, place.root):
             return  # those of uploaders that are still at work: a later run looks again
     ledger.remember(_CLAIM_DIR, present, now=clock.now())
 
@@ -267,7 +269,7 @@ def _claims(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> Iterator[
         yield None
         return
     _tell_of_recovered(claims.recover(), emit)
-    _tell_of_strangers(os.path.abspath(place.config.claim_dir or ""), ledger, emit, clock)
+    _tell_of_strangers(place, ledger, emit, clock)
     try:
         yield claims
     finally:

@@ -2,15 +2,16 @@
 
 ``claim_dir`` has one directory for each uploader at work::
 
-    claim_dir/HOST.PID.RANDOM/lock          locked with flock(2) as long as the uploader lives
-    claim_dir/HOST.PID.RANDOM/files/...     the taken files, under their paths in the spool
+    claim_dir/HOST.SPOOL.PID.RANDOM/lock        locked with flock(2) as long as the uploader lives
+    claim_dir/HOST.SPOOL.PID.RANDOM/files/...   the taken files, under their paths in the spool
 
 ``rename(2)`` lets exactly one uploader have a file; the others get ``ENOENT``. The kernel releases the lock when its
 holder dies, however it dies, so the next run on any host recognises an abandoned claim, and puts its files back into
 the spool. Over NFS the lock lives on the server: a host that vanished keeps its claims until the server has given up
 its lease.
 
-Other entries of ``claim_dir`` are only reported (:func:`strangers`).
+Several spools may have the same ``claim_dir``. What was taken from one of them is never put into another, whose
+destination is another one. Other entries of ``claim_dir`` are only reported (:mod:`s3_uploader.spool.claim_dir`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
-import re
 import secrets
 import stat
 import threading
@@ -28,19 +27,13 @@ import threading
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.files import rename_without_replacing
 from s3_uploader.core.model import Candidate, Left
-from s3_uploader.core.text import shown_name
+from s3_uploader.spool.claim_dir import FILES, LOCK, UNFINISHED, claims_in, mark_of
 from s3_uploader.spool.layouts.base import original_name, taken_names
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.readiness import is_being_written
 from s3_uploader.spool.root import Names, SpoolRoot
 
-_LOCK = "lock"
-_FILES = "files"
-_UNFINISHED = "."
-"""The prefix of a claim that is just being made and has no files."""
-_OURS = re.compile(r"\.?.+\.\d+\.[0-9a-f]{8}", re.DOTALL)
 _TRIES = 10
-_MOST_STRANGERS = 5
 
 
 class Claims:
@@ -66,7 +59,7 @@ class Claims:
                     "no file can be claimed by a rename.",
                     hint="Put claim_dir beside the spool.",
                 )
-            self._name, self._lock = _make(claim_dir)
+            self._name, self._lock = _make(claim_dir, mark_of(claim_dir, spool))
         except OSError as error:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise SpoolError(
@@ -77,7 +70,7 @@ class Claims:
             ) from None
         self._path = os.path.join(claim_dir, self._name)
         try:
-            self.root = SpoolRoot(os.path.join(self._path, _FILES))
+            self.root = SpoolRoot(os.path.join(self._path, FILES))
         except BaseException:
             os.close(self._lock)
             raise
@@ -183,42 +176,11 @@ def recover(claim_dir: str, spool: SpoolRoot, *, own: str = "") -> int:
     :param own: the name of a claim that is left alone.
     """
     recovered = 0
-    for name in claims_in(claim_dir):
+    for name in claims_in(claim_dir, spool):
         if name != own:
             with contextlib.suppress(OSError, SpoolError):
                 recovered += _recover(os.path.join(claim_dir, name), spool)
     return recovered
-
-
-def claims_in(claim_dir: str) -> list[str]:
-    """The names of all claims, sorted. Empty if the directory cannot be read."""
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = os.listdir(claim_dir)
-    return sorted(name for name in names if _OURS.fullmatch(name))
-
-
-def strangers(claim_dir: str) -> list[str]:
-    """The names of entries that no uploader of this program has made, in their printable form, at most a few.
-
-    Another program that took files by a rename may have left them. Nobody ships them, and whether that program still
-    works with them is not known, so they are not touched. Empty if the directory cannot be read.
-    """
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = os.listdir(claim_dir)
-    found = (name for name in names if not name.startswith(_UNFINISHED) and not _OURS.fullmatch(name))
-    return [shown_name(name) for name in itertools.islice(found, _MOST_STRANGERS)]
-
-
-def strangers_in_words(claim_dir: str, names: list[str]) -> tuple[str, str]:
-    """The sentence about them, which begins with the directory, and what to do."""
-    more = " and others" if len(names) >= _MOST_STRANGERS else ""
-    fact = f"{shown_name(claim_dir)} holds what no uploader of this program has put there: "
-    remedy = (
-        "If the program that put it there has stopped, move it to the spool; otherwise give each its own directory."
-    )
-    return f"{fact}{', '.join(names)}{more}. It is not shipped.", remedy
 
 
 def is_claimed(claim_dir: str, path: str) -> bool:
@@ -226,7 +188,7 @@ def is_claimed(claim_dir: str, path: str) -> bool:
 
     :raises OSError: if it cannot be found out.
     """
-    return any(os.path.lexists(os.path.join(claim_dir, name, _FILES, path)) for name in os.listdir(claim_dir))
+    return any(os.path.lexists(os.path.join(claim_dir, name, FILES, path)) for name in os.listdir(claim_dir))
 
 
 def make_directories(root: SpoolRoot, names: Names) -> None:
@@ -255,7 +217,7 @@ def make_directories(root: SpoolRoot, names: Names) -> None:
 # -------------------------------------------------------------------------------------------------- making
 
 
-def _make(claim_dir: str) -> tuple[str, int]:
+def _make(claim_dir: str, mark: str) -> tuple[str, int]:
     """Make a claim, which gets its name only when it is locked; returns name and lock.
 
     Another run may take an unfinished claim for an abandoned one, and remove it.
@@ -263,7 +225,7 @@ def _make(claim_dir: str) -> tuple[str, int]:
     :raises OSError: if it cannot be made.
     """
     for attempt in range(_TRIES):
-        name = f"{os.uname().nodename}.{os.getpid()}.{secrets.token_hex(4)}"
+        name = f"{os.uname().nodename}.{mark}.{os.getpid()}.{secrets.token_hex(4)}"
         try:
             return name, _make_one(claim_dir, name)
         except (FileNotFoundError, BlockingIOError):
@@ -273,17 +235,17 @@ def _make(claim_dir: str) -> tuple[str, int]:
 
 
 def _make_one(claim_dir: str, name: str) -> int:
-    unfinished, finished = os.path.join(claim_dir, _UNFINISHED + name), os.path.join(claim_dir, name)
+    unfinished, finished = os.path.join(claim_dir, UNFINISHED + name), os.path.join(claim_dir, name)
     os.mkdir(unfinished, 0o700)
     lock = -1
     try:
-        os.mkdir(os.path.join(unfinished, _FILES), 0o700)
-        lock = os.open(os.path.join(unfinished, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.mkdir(os.path.join(unfinished, FILES), 0o700)
+        lock = os.open(os.path.join(unfinished, LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(unfinished, finished)
         # From now on it counts as finished. But another run may have begun to remove it just before.
-        os.stat(os.path.join(finished, _FILES))
-        os.stat(os.path.join(finished, _LOCK))
+        os.stat(os.path.join(finished, FILES))
+        os.stat(os.path.join(finished, LOCK))
     except BaseException:
         _dissolve(unfinished, lock)
         _dissolve(finished, -1)
@@ -300,7 +262,7 @@ def _recover(claim: str, spool: SpoolRoot) -> int:
     :raises OSError: if its uploader lives (``EWOULDBLOCK``), or it cannot be taken apart now.
     """
     try:
-        lock = os.open(os.path.join(claim, _LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = os.open(os.path.join(claim, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         # Killed before the lock was made or after it was removed: there are no files.
         _dissolve(claim, -1)
@@ -309,7 +271,7 @@ def _recover(claim: str, spool: SpoolRoot) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Meanwhile another run may have removed the claim, or its maker may have finished it.
-        if not _is_at(lock, os.path.join(claim, _LOCK)):
+        if not _is_at(lock, os.path.join(claim, LOCK)):
             return 0
         with contextlib.suppress(SpoolError):
             # Without its directory for files there are none: that directory is removed first.
@@ -334,7 +296,7 @@ def _empty(claim: str, spool: SpoolRoot) -> int:
 
     :raises SpoolError: if the claim has no directory for files.
     """
-    files = SpoolRoot(os.path.join(claim, _FILES))
+    files = SpoolRoot(os.path.join(claim, FILES))
     recovered = 0
     waiting: list[Names] = [()]
     seen: list[Names] = []
@@ -386,9 +348,9 @@ def _dissolve(claim: str, lock: int) -> None:
     """
     with contextlib.suppress(OSError):
         with contextlib.suppress(FileNotFoundError):
-            os.rmdir(os.path.join(claim, _FILES))
+            os.rmdir(os.path.join(claim, FILES))
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(claim, _LOCK))
+            os.unlink(os.path.join(claim, LOCK))
     if lock >= 0:
         # Over NFS an open file that was deleted keeps a hidden name, so its directory would not be empty.
         os.close(lock)

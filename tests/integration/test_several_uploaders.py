@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.fault_script import run_before_answer
+from tests.servers.fault_script import hang, run_before_answer
 from tests.servers.fault_server import FaultServer
 
 FEW_FILES, FILES = 500, int(os.environ.get("CLAIMS_TEST_FILES", "2000"))
@@ -41,7 +41,7 @@ class Queue:
         self.working = place / "working"
         self.config = place / "config.json"
         self.environment = {**os.environ, **server.environment(), "XDG_STATE_HOME": str(place / "state")}
-        self.spool.mkdir()
+        self.spool.mkdir(parents=True)
         self.settings = {
             "base_dir": str(self.spool),
             "bucket": server.endpoint.bucket,
@@ -185,6 +185,29 @@ def test_paused_uploader(tmp_path: Path, server: FaultServer) -> None:
     assert server.objects() == written
     assert list(shared.working.iterdir()) == []
     assert server.most_concurrent_writes() == 1
+
+
+def test_two_spools_with_one_claim_directory(tmp_path: Path, server: FaultServer) -> None:
+    """What a killed uploader of one spool has claimed is never shipped to the destination of another spool."""
+    shared, other = Queue(tmp_path, server), Queue(tmp_path / "other", server)
+    bucket = server.endpoint.new_bucket().bucket
+    other.settings |= {"claim_dir": str(shared.working), "bucket": bucket}
+    other.config.write_text(json.dumps(other.settings))
+    written = shared.fill(4)
+    server.faults.add(hang())
+    killed = shared.start()
+    until = time.monotonic() + 30
+    while not server.counts()["PutObject"] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert any(shared.working.glob("*/files/*/*/*"))
+    killed.kill()
+    killed.communicate()
+    others = other.fill(2, first=100)
+    other.run()
+    assert server.objects(bucket) == others
+    shared.run()
+    assert server.objects() == written
+    assert list(shared.working.iterdir()) == []
 
 
 def test_one_that_does_not_claim(tmp_path: Path, server: FaultServer) -> None:

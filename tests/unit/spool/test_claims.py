@@ -17,7 +17,8 @@ from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.run.admission import Admission
 from s3_uploader.spool import claims as module
-from s3_uploader.spool.claims import Claims, is_claimed
+from s3_uploader.spool.claim_dir import strangers
+from s3_uploader.spool.claims import Claims, is_claimed, recover
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import SpoolRoot
@@ -222,6 +223,47 @@ class TestRecovery:
             path: path for path in ("x", "a/b/y", "a/.z.s3u")
         }
         assert [path.name for path in working.iterdir()] == [claims._name]
+
+    def test_of_another_spool(
+        self, tmp_path: Path, root: SpoolRoot, spool: Path, working: Path, claims: Claims
+    ) -> None:
+        """Files of another spool with the same claim directory go back to that spool, and to no other one."""
+        write(tmp_path / "other/a/x", "theirs")
+        other = SpoolRoot(str(tmp_path / "other"))
+        dead = Claims(other, str(working))
+        assert dead.take(candidate("a/x"))
+        assert strangers(str(working), root) == []
+        kill(dead)
+        assert claims.recover() == 0
+        assert paths_below(spool) == set()
+        assert strangers(str(working), root) == [dead._name]
+        assert strangers(str(working), other) == []
+        assert recover(str(working), other) == 1
+        assert (tmp_path / "other/a/x").read_text() == "theirs"
+        assert strangers(str(working), root) == []
+        other.close()
+
+    def test_mounted_elsewhere(self, tmp_path: Path) -> None:
+        """A host that has both directories in another place, or reaches them by a link, knows the claims."""
+        write(tmp_path / "here/spool/x")
+        before = SpoolRoot(str(tmp_path / "here/spool"))
+        dead = Claims(before, str(tmp_path / "here/working"))
+        assert dead.take(candidate("x"))
+        kill(dead)
+        before.close()
+        (tmp_path / "here").rename(tmp_path / "there")
+        (tmp_path / "link").symlink_to("there")
+        after = SpoolRoot(str(tmp_path / "link/spool"))
+        assert recover(str(tmp_path / "there/working"), after) == 1
+        assert paths_below(tmp_path / "there/spool") == {"x"}
+        after.close()
+
+    def test_of_an_earlier_version(self, root: SpoolRoot, spool: Path, working: Path, claims: Claims) -> None:
+        """A claim that does not name its spool is of an earlier version, and its files return as they did there."""
+        write(working / "host.123.0123abcd/files/x")
+        write(working / "host.123.0123abcd/lock")
+        assert claims.recover() == 1
+        assert paths_below(spool) == {"x"}
 
     def test_at_work(self, root: SpoolRoot, spool: Path, working: Path, claims: Claims) -> None:
         """The claim of an uploader that lives is left alone."""

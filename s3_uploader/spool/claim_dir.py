@@ -1,0 +1,91 @@
+"""The entries of a claim directory: the claims, each with the spool that it is of, and what others have left there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Iterator
+
+from s3_uploader.core.text import shown_name
+from s3_uploader.spool.root import SpoolRoot
+
+LOCK = "lock"
+"""The file of a claim that its uploader has locked."""
+FILES = "files"
+"""The directory of a claim that has the files."""
+UNFINISHED = "."
+"""The prefix of a claim that is just being made and has no files."""
+_OURS = re.compile(r"\.?.+?(?:\.([0-9a-f]{16}))?\.\d+\.[0-9a-f]{8}", re.DOTALL)
+"""The name of a claim, and in it the spool. Those of earlier versions do not name it."""
+_ANY_SPOOL = ""
+_MOST_STRANGERS = 5
+
+
+def mark_of(claim_dir: str, spool: SpoolRoot) -> str:
+    """The spool in the name of a claim.
+
+    A rename needs both directories in one mount. The way from one to the other is the same wherever it is mounted.
+    """
+    way = os.path.relpath(os.path.realpath(spool.base_dir), os.path.realpath(claim_dir))
+    return hashlib.sha256(os.fsencode(way)).hexdigest()[:16]
+
+
+def _entries(claim_dir: str) -> Iterator[tuple[str, str | None]]:
+    """Each entry with the spool in its name, ``None`` if it is no claim."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(claim_dir)
+    for name in names:
+        found = _OURS.fullmatch(name)
+        yield name, None if found is None else found[1] or _ANY_SPOOL
+
+
+def _is_left_behind(claim: str) -> bool:
+    """Whether the uploader of a claim has ended and left files."""
+    try:
+        lock = os.open(os.path.join(claim, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return bool(os.listdir(os.path.join(claim, FILES)))
+        finally:
+            os.close(lock)
+    except OSError:
+        return False
+
+
+def claims_in(claim_dir: str, spool: SpoolRoot) -> list[str]:
+    """The names of all claims on files of a spool, sorted. Empty if the directory cannot be read."""
+    mark = mark_of(claim_dir, spool)
+    return sorted(name for name, of in _entries(claim_dir) if of in (mark, _ANY_SPOOL))
+
+
+def strangers(claim_dir: str, spool: SpoolRoot) -> list[str]:
+    """The names of entries that no uploader of the spool has made, in their printable form, at most a few.
+
+    Another program that took files by a rename may have left them. Nobody ships them, and whether that program still
+    works with them is not known, so they are not touched. So are the files of another spool that a killed uploader has
+    left, for example of this one under an earlier name. Empty if the directory cannot be read.
+    """
+    mark = mark_of(claim_dir, spool)
+    found = (
+        name
+        for name, of in _entries(claim_dir)
+        if not name.startswith(UNFINISHED)
+        and (of is None or (of not in (mark, _ANY_SPOOL) and _is_left_behind(os.path.join(claim_dir, name))))
+    )
+    return [shown_name(name) for name in itertools.islice(found, _MOST_STRANGERS)]
+
+
+def strangers_in_words(claim_dir: str, names: list[str]) -> tuple[str, str]:
+    """The sentence about them, which begins with the directory, and what to do."""
+    more = " and others" if len(names) >= _MOST_STRANGERS else ""
+    fact = f"{shown_name(claim_dir)} holds what no uploader of this spool has put there: "
+    remedy = (
+        "If the program that put it there has stopped, move it to the spool that it is from; otherwise give each its "
+        "own directory."
+    )
+    return f"{fact}{', '.join(names)}{more}. It is not shipped.", remedy
