@@ -63,6 +63,13 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def keep_owner(descriptor: int, status: os.stat_result) -> None:
+    """Give a new file owner and group of the one whose place it takes, as far as this user may."""
+    with contextlib.suppress(OSError):
+        os.fchown(descriptor, -1, status.st_gid)
+        os.fchown(descriptor, status.st_uid, -1)
+
+
 def unnamed_file(data: bytes) -> BinaryIO:
     """Return an open file without a name that holds ``data``, for the caller to close.
 

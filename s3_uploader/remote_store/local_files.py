@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, TypeAlias
 
-from s3_uploader.core.files import sync_directory, write_all
+from s3_uploader.core.files import keep_owner, sync_directory, write_all
 
 LocalName: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 """The path of a local file, as ``open()`` takes it."""
@@ -122,8 +122,8 @@ def written_whole(
 ) -> Iterator[Callable[[bytes], object]]:
     """Write a file that gets its name only when it is complete. On failure nothing is left.
 
-    An existing file is replaced and its permissions are kept. A link is followed, as ``open()`` does. If the name is
-    not a regular file (``/dev/stdout``, a pipe), it is written to directly.
+    An existing file is replaced; its permissions are kept, and its owner if this user may give files away. A link is
+    followed, as ``open()`` does. A name that is no regular file (``/dev/stdout``, a pipe) is written to directly.
 
     :param made: called with the file when it has its name.
     """
@@ -143,6 +143,7 @@ def written_whole(
     with open(os.open(temporary, flags, 0o666), "wb", buffering=0) as file:
         try:
             if status is not None:
+                keep_owner(file.fileno(), status)
                 os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
             yield functools.partial(write_all, file.fileno())
             status = os.fstat(file.fileno())

@@ -35,11 +35,18 @@ def sendable(file: BinaryIO | io.BufferedIOBase | io.RawIOBase) -> Iterator[Sour
     except OSError:
         # Such as io.UnsupportedOperation, for a file in memory or of another library.
         status = None
-    if status is not None and stat.S_ISREG(status.st_mode):
+    if status is not None and stat.S_ISREG(status.st_mode) and (status.st_size or _is_empty(file.fileno())):
         yield Source(file.fileno(), status.st_size)
         return
     with _copied(file) as source:
         yield source
+
+
+def _is_empty(descriptor: int) -> bool:
+    """Whether a file of no length has no content: those of ``/proc`` have some."""
+    with contextlib.suppress(OSError):
+        return not os.pread(descriptor, 1, 0)
+    return True
 
 
 @contextlib.contextmanager

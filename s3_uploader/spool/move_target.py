@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 
-from s3_uploader.core.files import rename_without_replacing, sync_directory, write_all
+from s3_uploader.core.files import keep_owner, rename_without_replacing, sync_directory, write_all
 from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import Names
@@ -126,6 +126,8 @@ def _copy_into(file: OpenFile, target: int) -> str:
             write_all(copy, chunk)
         if offset != file.fingerprint.size:
             raise OSError(errno.EIO, "it changed while it was copied")
+        keep_owner(copy, status)
+        os.fchmod(copy, status.st_mode & 0o777)  # the umask has taken some
         os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
         os.fsync(copy)
     except BaseException:

@@ -14,6 +14,7 @@ import s3_uploader as s3
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.remote_store import headers
 from s3_uploader.remote_store.connection import Endpoint, parse_endpoint
+from s3_uploader.remote_store.copy_requests import source_header, unmet_condition
 from s3_uploader.remote_store.local_files import written_whole
 from s3_uploader.remote_store.writing import sendable
 
@@ -51,8 +52,13 @@ def test_names() -> None:
     assert connection.resolve(s3.S3Name("key")) == ("default", "key")
     assert connection.resolve(s3.S3Name("key", bucket="other")) == ("other", "key")
     assert connection.resolve(s3.S3Name("key", "other")) == ("other", "key")
-    with pytest.raises(ValueError, match="no bucket"):
-        s3.S3Connection().resolve("key")
+    for without, name in (
+        (s3.S3Connection(), "key"),
+        (s3.S3Connection(default_bucket=""), "key"),
+        (connection, s3.S3Name("key", "")),
+    ):
+        with pytest.raises(ValueError, match="no bucket"):
+            without.resolve(name)
 
 
 @pytest.mark.parametrize("method", ["read", "write", "copy", "delete", "exists", "update_metadata"])
@@ -164,6 +170,7 @@ def test_undecodable_values_stay() -> None:
     assert headers.decoded_value("=?nonsense?B?AAAA?=") == "=?nonsense?B?AAAA?="
 
 
+EARLIER, SEEN = "Mon, 01 Jan 2001 00:00:00 GMT", "Sun, 29 Nov 2026 12:00:00 GMT"
 SOURCE = {
     "content-type": "text/plain",
     "x-amz-meta-a": "1",
@@ -213,6 +220,22 @@ def test_copy_onto_itself() -> None:
     assert kept["x-amz-server-side-encryption"] == "aws:kms"
 
 
+def test_metadata_that_are_not_encoded() -> None:
+    """Values that a server returns as they were given, in UTF-8, are read as such, and survive a copy onto itself."""
+    received = {
+        "x-amz-meta-a": "größe".encode().decode("latin-1"),
+        "x-amz-meta-b": "\xe9",
+        "x-amz-meta-c": "=?UTF-8?B?4oKs?=",
+    }
+    known = {"x-amz-meta-a": "größe", "x-amz-meta-b": "é", "x-amz-meta-c": "€"}
+    assert headers.metadata_of(received) == known
+    sent = headers.for_copy({}, received, onto_itself=True)
+    assert all(value.isascii() for value in sent.values())
+    assert headers.metadata_of(sent) == known
+    disposition = {"content-disposition": "größe".encode().decode("latin-1")}
+    assert headers.for_copy({}, disposition, onto_itself=True)["content-disposition"] == "größe"
+
+
 def test_directives_of_the_caller_win() -> None:
     """Who gives a directive means it."""
     given_headers = {"x-amz-metadata-directive": "COPY", "x-amz-meta-b": "2"}
@@ -221,6 +244,41 @@ def test_directives_of_the_caller_win() -> None:
         "x-amz-tagging": "a=b",
         "x-amz-tagging-directive": "REPLACE",
     }
+
+
+def test_source_of_a_copy() -> None:
+    """The key after the bucket's name; an access point's ARN has slashes of its own, so a word stands between."""
+    assert source_header("bucket", "a%20b/c") == "bucket/a%20b/c"
+    access_point = "arn:aws:s3:eu-west-1:111122223333:accesspoint/name"
+    assert source_header(access_point, "a/b") == f"{access_point}/object/a/b"
+
+
+@pytest.mark.parametrize(
+    ("given_headers", "unmet"),
+    [
+        ({}, ""),
+        ({"if-match": '"x"'}, ""),
+        ({"if-match": '"a", "x"'}, ""),
+        ({"if-match": "*"}, ""),
+        ({"if-match": '"a"'}, "if-match"),
+        ({"if-none-match": '"x"'}, "if-none-match"),
+        ({"if-none-match": '"a"'}, ""),
+        ({"if-unmodified-since": EARLIER}, "if-unmodified-since"),
+        ({"if-unmodified-since": SEEN}, ""),
+        ({"if-modified-since": SEEN}, "if-modified-since"),
+        ({"if-modified-since": EARLIER}, ""),
+        ({"if-match": '"x"', "if-unmodified-since": EARLIER}, ""),
+        ({"if-none-match": '"a"', "if-modified-since": SEEN}, ""),
+        ({"if-unmodified-since": "yesterday"}, ""),
+    ],
+)
+def test_conditions_on_the_source(given_headers: dict[str, str], unmet: str) -> None:
+    """Conditions on the source of a copy are evaluated as in S3: one on the ETag counts more than one on the time."""
+    prefix = "x-amz-copy-source-"
+    found = unmet_condition(
+        {prefix + name: value for name, value in given_headers.items()}, {"etag": '"x"', "last-modified": SEEN}
+    )
+    assert found == (prefix + unmet if unmet else "")
 
 
 def test_rights_as_headers() -> None:
@@ -261,6 +319,26 @@ def test_pipe_as_source(tmp_path: Path) -> None:
         assert source.size == 14
         assert os.pread(source.descriptor, 100, 0) == b"through a pipe"
     writer.join()
+
+
+def test_file_of_no_length_as_source() -> None:
+    """A file whose length the system does not tell, as in /proc, is sent with its content."""
+    with open("/proc/version", "rb", buffering=0) as file, sendable(file) as source:
+        assert os.pread(source.descriptor, source.size, 0) == Path("/proc/version").read_bytes()
+
+
+def test_download_keeps_the_owner(tmp_path: Path) -> None:
+    """A file keeps its owner when root reads a newer state of it, so that its owner can still read it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    os.chown(path, 1234, 2345)
+    with written_whole(str(path)) as consume:
+        consume(b"new")
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1234, 2345, 0o600)
 
 
 def test_download_appears_whole(tmp_path: Path) -> None:

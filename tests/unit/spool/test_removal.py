@@ -579,6 +579,16 @@ class TestMoveToAnotherFileSystem:
         copy = tmp_path / "done/x~1"
         assert (copy.read_text(), copy.stat().st_mtime_ns) == ("content", status.st_mtime_ns)
 
+    def test_rights_and_owner(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """A copied file has the permissions of the original, and its owner, as one that is renamed."""
+        write(spool / "x").chmod(0o666)
+        if os.geteuid() == 0:
+            os.chown(spool / "x", 1234, 2345)
+        before = (spool / "x").stat()
+        move(root, opened("x"), MoveTarget(str(tmp_path / "done")))
+        after = (tmp_path / "done/x").stat()
+        assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
     @pytest.mark.parametrize("step", ["write", "fsync", "utime"])
     def test_failure(
         self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch, step: str
