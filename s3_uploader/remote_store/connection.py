@@ -169,7 +169,8 @@ class S3Connection:
         """
         key, bucket = (name.key, name.bucket) if isinstance(name, S3Name) else (str(name), None)
         bucket = self.default_bucket if bucket is None else bucket
-        if bucket is None:
+        # An empty one would make the key the bucket of the request.
+        if not bucket:
             raise ValueError(f"there is no bucket for {key!r}; put one into the name, or set default_bucket")
         return bucket, key
 

@@ -12,7 +12,7 @@ import msgspec
 from s3_uploader.core.text import quoted, quoted_code, shown_name
 from s3_uploader.remote_store import copy_requests, documents
 from s3_uploader.remote_store import headers as header_rules
-from s3_uploader.remote_store.bucket import Bucket
+from s3_uploader.remote_store.bucket import Asked, Bucket
 from s3_uploader.remote_store.errors import RemoteStoreError
 from s3_uploader.remote_store.reading import Progress, headers_of, length_of, path_of
 from s3_uploader.stores.s3 import multipart_requests, requests
@@ -78,11 +78,16 @@ def copy_object(
     """
     here = Place(*source, path_of(source[1]))
     there = Place(*target, path_of(target[1]))
-    head = headers_of(here.bucket, here.key, here.path)
+    head = headers_of(here.bucket, here.key, here.path, header_rules.about_source(headers))
+    unmet = copy_requests.unmet_condition(headers, head)
+    if unmet:
+        raise RemoteStoreError(
+            f"{here.address} does not meet the condition {unmet}.", status=412, code="PreconditionFailed"
+        )
     onto_itself = (here.bucket.name, here.key) == (there.bucket.name, there.key)
     sent = header_rules.for_copy(headers, head, onto_itself=onto_itself)
     if onto_itself and not header_rules.sets_rights(headers):
-        sent |= _rights(here)
+        sent |= _rights(here, headers)
     copy = Copy(
         source=here,
         target=there,
@@ -105,11 +110,37 @@ def _copy_at_once(copy: Copy) -> None:
     request = copy_requests.copy_object(
         there.key, there.path, source=copy.copied_from, etag=copy.etag, headers=copy.sent, size=copy.size
     )
-    answer = there.bucket.ask(request, client=copy.client, size=copy.size)
+    asked = there.bucket.begin(request, client=copy.client, size=copy.size)
+    try:
+        answer = asked.answer()
+    except RemoteStoreError:
+        if _is_refused_repetition(asked) and _is_done(copy):
+            return
+        raise
     before, after = copy.etag, clean_etag(answer.field("ETag"))
     # If both are MD5s, they are MD5s of the content. Other forms say nothing about it.
     if etag_is_md5(before, copy.head) and etag_is_md5(after, answer.headers) and before.lower() != after.lower():
         raise RemoteStoreError(f"The copy has the MD5 {after}, but the source has {before}.", code="NotProven")
+
+
+def _is_refused_repetition(asked: Asked) -> bool:
+    """Whether a condition failed in a further attempt: the first one may have done the work, and made it fail.
+
+    A copy onto itself changes the ETag of an object that was written in parts, or is encrypted with a key of KMS.
+    """
+    error = asked.call.error
+    return error is not None and kind_of(error) is Kind.TAKEN and asked.call.attempts > 1
+
+
+def _is_done(copy: Copy) -> bool:
+    """Whether the target is what the copy was to make."""
+    there = copy.target
+    found = there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers
+    before, after = copy.etag, clean_etag(found.get("etag", ""))
+    is_other = etag_is_md5(before, copy.head) and etag_is_md5(after, found) and before.lower() != after.lower()
+    wanted = copy.head if copy.sent.get("x-amz-metadata-directive", "COPY") == "COPY" else copy.sent
+    is_same = header_rules.metadata_of(found) == header_rules.metadata_of(wanted)
+    return is_same and not is_other and length_of(found) == copy.size
 
 
 def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> None:
@@ -124,7 +155,7 @@ def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> Non
                 there.path,
                 source=copy.copied_from,
                 etag=copy.etag,
-                headers=header_rules.for_part(copy.given),
+                headers=header_rules.for_part_copy(copy.given),
                 upload_id=upload_id,
                 number=number,
                 first=first,
@@ -219,20 +250,25 @@ def _check_parts(copy: Copy, upload_id: str) -> None:
 
 def _headers_of_parts(copy: Copy) -> dict[str, str]:
     """The headers of a copy in parts, which is a new object: metadata and tags are not copied by themselves."""
-    given = {name: value for name, value in copy.given.items() if not name.endswith("-directive")}
+    given = {
+        name: value
+        for name, value in copy.given.items()
+        if not name.endswith("-directive") and not name.startswith(("x-amz-copy-source-", "x-amz-source-"))
+    }
     headers = header_rules.for_copy(given, copy.head, onto_itself=True)
     headers |= {name: value for name, value in copy.sent.items() if name.startswith("x-amz-grant-")}
     headers = {name: value for name, value in headers.items() if not name.endswith("-directive")}
     if "x-amz-tagging" not in headers:
-        tags = _tags(copy.source)
+        tags = _tags(copy.source, copy.given)
         if tags:
             headers["x-amz-tagging"] = tags
     return header_rules.for_create(headers)
 
 
-def _tags(place: Place) -> str:
+def _tags(place: Place, given: Mapping[str, str]) -> str:
     """The tags as a header; empty without the permission to read them, or if the server does not support tags."""
     request = copy_requests.subresource("GetObjectTagging", place.key, place.path, "tagging")
+    request.headers.update(header_rules.about_bucket_of_source(given))
     try:
         answer = place.bucket.ask(request)
     except RemoteStoreError as error:
@@ -241,9 +277,10 @@ def _tags(place: Place) -> str:
     return urlencode(documents.tags(answer.body))
 
 
-def _rights(place: Place) -> dict[str, str]:
+def _rights(place: Place, given: Mapping[str, str]) -> dict[str, str]:
     """The object's ACL as headers, because every copy, even one onto itself, begins with the ACL of a new object."""
     request = copy_requests.subresource("GetObjectAcl", place.key, place.path, "acl")
+    request.headers.update(header_rules.about_bucket_of_source(given))
     try:
         answer = place.bucket.ask(request)
     except RemoteStoreError as error:

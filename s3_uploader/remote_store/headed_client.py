@@ -58,4 +58,6 @@ class HeadedClient(S3Client):
                 for name in _OWN_CHECKSUM:
                     request.headers.pop(name, None)
             request.headers.update(added)
+            if header_rules.conditions(added):
+                request.may_be_repeated = False
         return request

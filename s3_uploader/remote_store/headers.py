@@ -6,6 +6,7 @@ Metadata are the headers that begin with ``x-amz-meta-``. Names are always in lo
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 
@@ -36,8 +37,11 @@ _OURS = {
 }
 _ENTIRE_BODY = ("content-md5", "x-amz-checksum-", "x-amz-sdk-checksum-", "x-amz-trailer")
 _CONDITIONS = ("if-match", "if-none-match")
-_EVERY_REQUEST = ("x-amz-request-payer", "x-amz-expected-bucket-owner")
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-"
+_CUSTOMER_KEY_OF_SOURCE = "x-amz-copy-source-server-side-encryption-customer-"
+_OWNER, _OWNER_OF_SOURCE = "x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"
+_PAYER = "x-amz-request-payer"
+_EVERY_REQUEST = (_PAYER, _OWNER)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _GRANT_HEADERS = {
     "FULL_CONTROL": "x-amz-grant-full-control",
@@ -77,6 +81,7 @@ def encoded_value(value: str) -> str:
 
 def decoded_value(value: str) -> str:
     """The value of a header as the user wrote it, the reverse of :func:`encoded_value`."""
+    value = _as_text(value)
     if "=?" not in value:
         return value
     from email.errors import HeaderParseError
@@ -86,6 +91,20 @@ def decoded_value(value: str) -> str:
         return str(make_header(decode_header(value)))
     except (HeaderParseError, LookupError, UnicodeError, ValueError):
         return value
+
+
+def _as_text(value: str) -> str:
+    """The text of a received value. Engines read it as Latin-1, but servers that keep the bytes as given have UTF-8."""
+    with contextlib.suppress(UnicodeError):
+        return value if value.isascii() else value.encode("latin-1").decode()
+    return value
+
+
+def _kept(name: str, value: str) -> str:
+    """A received value in the form in which it is sent again."""
+    if value.isascii():
+        return value
+    return encoded_value(_as_text(value)) if name.startswith(METADATA_PREFIX) else _as_text(value)
 
 
 def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
@@ -117,6 +136,32 @@ def for_part(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name.startswith(_CUSTOMER_KEY) or name in _EVERY_REQUEST}
 
 
+def for_part_copy(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are sent with every part of a copy: those of the source, too."""
+    of_source = {
+        name: value
+        for name, value in headers.items()
+        if name.startswith(_CUSTOMER_KEY_OF_SOURCE) or name == _OWNER_OF_SOURCE
+    }
+    return for_part(headers) | of_source
+
+
+def about_source(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a look at the source of a copy, made of those of the copy."""
+    customer_key = {
+        name.replace(_CUSTOMER_KEY_OF_SOURCE, _CUSTOMER_KEY): value
+        for name, value in headers.items()
+        if name.startswith(_CUSTOMER_KEY_OF_SOURCE)
+    }
+    return about_bucket_of_source(headers) | customer_key
+
+
+def about_bucket_of_source(headers: Mapping[str, str]) -> dict[str, str]:
+    """The same for its tags and its ACL, which are not encrypted."""
+    names = ((_PAYER, _PAYER), (_OWNER_OF_SOURCE, _OWNER))
+    return {name: headers[given] for given, name in names if given in headers}
+
+
 def for_completion(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that are sent with the completion of a multipart upload, the conditions among them."""
     return for_part(headers) | conditions(headers)
@@ -140,7 +185,7 @@ def for_copy(given: Mapping[str, str], source: Mapping[str, str], *, onto_itself
         for name, value in source.items():
             kept = name in SYSTEM_METADATA or (name.startswith(METADATA_PREFIX) and not has_metadata)
             if kept and name not in headers:
-                headers[name] = value
+                headers[name] = _kept(name, value)
     if "x-amz-tagging" in given and "x-amz-tagging-directive" not in given:
         headers["x-amz-tagging-directive"] = "REPLACE"
     if onto_itself:

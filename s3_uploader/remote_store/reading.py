@@ -30,6 +30,7 @@ _WHOLE = 64 * 2**20
 """Most bytes that a server without support for ranges may send at once instead."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _LENGTH = re.compile("[0-9]{1,18}")
+_NO_HEADERS: Mapping[str, str] = {}
 _NOT_THERE = frozenset((404,))
 _FIRST = frozenset((416,))
 _FURTHER = frozenset((412, 416))
@@ -74,24 +75,28 @@ def length_of(headers: Mapping[str, str]) -> int:
     return int(length)
 
 
-def answer_about(bucket: Bucket, key: str, path: str) -> Answer:
+def answer_about(bucket: Bucket, key: str, path: str, given: Mapping[str, str] = _NO_HEADERS) -> Answer:
     """The answer to a HEAD of an object: a success, or a 404 from S3.
 
+    :param given: further headers.
     :raises RemoteStoreError: if it does not say whether the object exists; a web page with status 404 does not.
     """
-    answer = bucket.ask(requests.head_object(key, path, checksums=False), expected=_NOT_THERE)
+    request = requests.head_object(key, path, checksums=False)
+    request.headers.update(given)
+    answer = bucket.ask(request, expected=_NOT_THERE)
     if answer.status == 404 and is_web_page(answer):
         raise bucket.failed(web_page_error(answer, "HeadObject", proven_useful=False), status=404)
     return answer
 
 
-def headers_of(bucket: Bucket, key: str, path: str) -> Mapping[str, str]:
+def headers_of(bucket: Bucket, key: str, path: str, given: Mapping[str, str] = _NO_HEADERS) -> Mapping[str, str]:
     """The headers of the answer to a HEAD of an object.
 
+    :param given: further headers.
     :raises ObjectNotFound: if it does not exist.
     :raises RemoteStoreError: if the server does not say whether it exists.
     """
-    answer = answer_about(bucket, key, path)
+    answer = answer_about(bucket, key, path, given)
     if answer.status == 404:
         # A HEAD has no document that would tell the two apart.
         address = shown_name(bucket.address(key))

@@ -224,6 +224,16 @@ def test_new_metadata_are_not_lost_with_an_answer(fault_server: FaultServer, mak
     assert store.exists("key") == (True, {"x-amz-meta-a": "2"})
 
 
+def test_a_condition_on_a_connection_that_breaks(fault_server: FaultServer, make: Make, example: Path) -> None:
+    """The same if the server carries it out and closes a connection that has served before, without any answer."""
+    store = make(fault_server.endpoint)
+    assert store.write(example, "other")
+    fault_server.faults.add(hang_up().only(operations="PutObject"))
+    assert store.write(example, "key", {"If-None-Match": "*"})
+    assert fault_server.objects()["key"] == example.read_bytes()
+    assert not store.write(example, "key", {"If-None-Match": "*"})
+
+
 @pytest.mark.parametrize("name", ["example", "large"])
 def test_a_condition_whose_answer_is_lost(
     fault_server: FaultServer, make: Make, example: Path, large: Path, name: str

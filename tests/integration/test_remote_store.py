@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import logging
 import os
 import subprocess
@@ -18,10 +19,19 @@ import pytest
 from botocore.exceptions import BotoCoreError, EndpointConnectionError
 
 import s3_uploader as s3
+from s3_uploader.stores.s3.engines.choose import EngineName
 from tests.integration.remote_support import connect
 from tests.servers.base import S3Endpoint, random_name
 from tests.servers.dialects import OLD
-from tests.servers.fault_script import cut_answer, error, error_after_storing, hang_up, lose_object, wrong_etag
+from tests.servers.fault_script import (
+    cut_answer,
+    error,
+    error_after_storing,
+    hang_up,
+    lose_object,
+    run_before_body,
+    wrong_etag,
+)
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
 
@@ -252,6 +262,39 @@ def test_copy_onto_itself(store: s3.RemoteStore, endpoint: S3Endpoint, example: 
     assert store.connection.client.head_object(Bucket=endpoint.bucket, Key="object")["ContentType"] == "text/x-a"
 
 
+@pytest.mark.parametrize("engine", ["native", "boto3"])
+@pytest.mark.parametrize("key", ["a b/ü+", "100%", "a%20b", "x?versionId=1", "#&=;"])
+def test_copy_of_odd_names(moto_s3: S3Endpoint, example: Path, engine: EngineName, key: str) -> None:
+    """A key of any characters is copied, and its metadata updated, with either engine."""
+    store = s3.RemoteStore(connect(moto_s3, engine=engine))
+    assert store.write(str(example), key)
+    assert store.update_metadata(key, {"x-amz-meta-a": "1"})
+    assert store.copy(key, "copy")
+    assert store.exists("copy") == (True, {"x-amz-meta-a": "1"})
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize(
+    ("condition", "value", "is_met"),
+    [
+        ("if-match", "ETAG", True),
+        ("if-match", '"00000000000000000000000000000000"', False),
+        ("if-none-match", "ETAG", False),
+        ("if-unmodified-since", "Mon, 01 Jan 2001 00:00:00 GMT", False),
+        ("if-modified-since", "Mon, 01 Jan 2001 00:00:00 GMT", True),
+    ],
+)
+def test_conditional_copy(
+    moto_s3: S3Endpoint, tmp_path: Path, condition: str, value: str, is_met: bool, in_parts: bool
+) -> None:
+    """A condition of the caller's on the source holds, though the copy is bound to what was seen of the source."""
+    store = new_store(moto_s3, copy_threshold=2**20 if in_parts else 2**30)
+    store.write_bytes(b"x" * 2**21, "source")
+    given = value.replace("ETAG", store.stat("source").etag)
+    assert store.copy("source", "copy", {f"x-amz-copy-source-{condition}": given}) is is_met
+    assert store.exists("copy")[0] is is_met
+
+
 def metadata_of(store: s3.RemoteStore, name: str | s3.S3Name) -> dict[str, str]:
     """The metadata of an object, without the one that rclone adds to a copy."""
     exists, metadata = store.exists(name)
@@ -441,6 +484,49 @@ def faulty(fault_server: FaultServer) -> Callable[..., s3.RemoteStore]:
         return new_store(fault_server.endpoint, **options)
 
     return make
+
+
+def test_answer_to_a_copy_is_lost(
+    fault_server: FaultServer, faulty: Callable[..., s3.RemoteStore], tmp_path: Path
+) -> None:
+    """New metadata whose answer was lost are there, though the repetition finds an object with another ETag."""
+    store = faulty()
+    store.write_file(io.BytesIO(b"x" * (7 * 2**20)), "large")
+    assert store.stat("large").etag.endswith("-2")
+    fault_server.faults.add(hang_up().only(operations="CopyObject"))
+    assert store.update_metadata("large", {"x-amz-meta-a": "1"})
+    assert store.exists("large") == (True, {"x-amz-meta-a": "1"})
+    assert fault_server.counts()["CopyObject"] == 2
+
+
+def test_copy_of_an_object_that_is_replaced_meanwhile(
+    fault_server: FaultServer, faulty: Callable[..., s3.RemoteStore]
+) -> None:
+    """A copy that has to be repeated does not take another object for its own work."""
+    store = faulty()
+    store.write_bytes(b"one", "object")
+    replace = run_before_body(lambda: fault_server.put("object", b"two"))
+    fault_server.faults.add((replace | hang_up("after_body")).only(operations="CopyObject"))
+    assert not store.update_metadata("object", {"x-amz-meta-a": "1"})
+    assert store.exists("object") == (True, {})
+
+
+def test_headers_of_the_source(fault_server: FaultServer, faulty: Callable[..., s3.RemoteStore]) -> None:
+    """What S3 has to know before it shows the source goes with the look at it and with each part, too."""
+    store = faulty(copy_threshold=2**20)
+    store.write_bytes(b"small", "small")
+    store.write_bytes(b"x" * 2**21, "large")
+    owner, key = "111122223333", "x-amz-copy-source-server-side-encryption-customer-algorithm"
+    given = {"x-amz-request-payer": "requester", "x-amz-source-expected-bucket-owner": owner, key: "AES256"}
+    store.copy("large", "copy", given)  # this server does not copy in parts
+    assert store.copy("small", "copy", given)
+    for look in fault_server.requests_of("HeadObject", "small") + fault_server.requests_of("HeadObject", "large"):
+        assert look.headers["x-amz-request-payer"] == "requester"
+        assert look.headers["x-amz-expected-bucket-owner"] == owner
+        assert look.headers["x-amz-server-side-encryption-customer-algorithm"] == "AES256"
+    (part,) = fault_server.requests_of("UploadPartCopy")
+    assert part.headers[key] == "AES256"
+    assert part.headers["x-amz-source-expected-bucket-owner"] == owner
 
 
 def test_server_that_stores_something_else(

@@ -396,9 +396,19 @@ class ObjectStore:
             source = self.buckets.get(source_bucket, {}).get(source_key)
             if source is None:
                 raise _Refused("NoSuchKey")
+            wanted = request.headers.get("x-amz-copy-source-if-match")
+            if wanted is not None and wanted.strip('"') != source.etag:
+                raise _Refused("PreconditionFailed")
             replaced = request.headers.get("x-amz-metadata-directive", "COPY").upper() == "REPLACE"
-            headers = _kept_headers(request.headers) if replaced else source.headers
-            stored = dataclasses.replace(source, headers=headers, modified=time.time(), version_id=self._version_id())
+            stored = dataclasses.replace(
+                source,
+                headers=_kept_headers(request.headers) if replaced else source.headers,
+                # A copy is one piece, whatever its source was made of.
+                etag=hashlib.md5(source.body).hexdigest() if self.dialect.etags_are_md5 else secrets.token_hex(16),
+                parts=0,
+                modified=time.time(),
+                version_id=self._version_id(),
+            )
             self._check_conditions(request)
             self._store(request, stored)
         return _document(

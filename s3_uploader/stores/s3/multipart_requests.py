@@ -99,6 +99,7 @@ def complete_multipart_upload(
         payload_hash=hashlib.sha256(body).hexdigest(),
         parts=parts,
         handled_bytes=size,
+        may_be_repeated=False,  # whether they were joined has to be looked for: the upload may be gone
     )
 
 

@@ -55,6 +55,8 @@ class Request(msgspec.Struct, kw_only=True):
     :param answer_limit: most bytes of the answer's body. A longer one is invalid, but the document of an error is cut.
     :param handled_bytes: bytes that the server has to process before it can answer: a proxy passes the body on first,
         and parts are joined.
+    :param may_be_repeated: the engine may send it again by itself if the connection was just being closed. Not if the
+        answer to the repetition depends on whether the request was carried out: then the caller has to know.
     """
 
     operation: str
@@ -68,6 +70,7 @@ class Request(msgspec.Struct, kw_only=True):
     parts: tuple[tuple[int, str, str], ...] = ()
     answer_limit: int = DOCUMENT_BYTES
     handled_bytes: int = 0
+    may_be_repeated: bool = True
 
     @property
     def allowance_seconds(self) -> float:

@@ -27,6 +27,7 @@ from s3_uploader.stores.threads import ThreadPool
 MAXIMUM_THREADS = 32
 """More threads would only wait for each other: a call takes over a millisecond of the interpreter's time."""
 
+_COPY_SOURCE = "x-amz-copy-source"
 _PARAMETERS = {
     "content-encoding": "ContentEncoding",
     "content-type": "ContentType",
@@ -51,7 +52,7 @@ _PARAMETERS = {
     "encoding-type": "EncodingType",
     "prefix": "Prefix",
     "start-after": "StartAfter",
-    "x-amz-copy-source": "CopySource",
+    _COPY_SOURCE: "CopySource",
     "part-number-marker": "PartNumberMarker",
 }
 _NUMBERS = ("MpuObjectSize", "PartNumber", "PartNumberMarker")
@@ -276,7 +277,7 @@ class Boto3Engine:
         received = self._received
         received.forget()
         _WIRE.accept_encoding = request.headers.get("accept-encoding", "")
-        _WIRE.headers = {name: value for name, value in request.headers.items() if _has_no_parameter(name)}
+        _WIRE.headers = {name: value for name, value in request.headers.items() if _is_sent_as_given(name)}
         BOUNDS.body = request.answer_limit
         BOUNDS.is_unsent = False
         BOUNDS.silence = self._settings.silence_seconds + request.allowance_seconds
@@ -345,12 +346,14 @@ class _Received(threading.local):
         return Answer(status=self.status, headers=self.headers, body=body[:limit])
 
 
-def _has_no_parameter(name: str) -> bool:
+def _is_sent_as_given(name: str) -> bool:
+    if name == _COPY_SOURCE:
+        return True  # it is encoded, and botocore would encode it once more
     return name not in _PARAMETERS and name != "accept-encoding" and not name.startswith("x-amz-meta-")
 
 
 def _add_headers(params: dict[str, Any], **_: object) -> None:
-    """Add the headers for which botocore has no parameter, before the request is signed."""
+    """Put the headers that botocore has no parameter for, or would change, into the request before it is signed."""
     params["headers"].update(_WIRE.headers)
 
 

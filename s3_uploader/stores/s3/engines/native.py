@@ -279,9 +279,7 @@ class NativeEngine:
         if exchange is None:
             return
         stale = isinstance(outcome, Failure) and outcome.kind is TransportFailure.CLOSED
-        # Whether parts were joined has to be looked for: the upload that they belonged to may be gone.
-        joins = exchange.request.operation == "CompleteMultipartUpload"
-        if stale and connection.served and not answer_began and not joins:
+        if stale and connection.served and not answer_began and exchange.request.may_be_repeated:
             self.repeat(exchange, outcome)
         else:
             exchange.finish(outcome)
