@@ -81,7 +81,7 @@ def process(
     monitoring = Monitoring(notice=SaysOnce(log), log=NoTail(), stop=stop, watch_interval=interval)
     watch = Watch(
         lambda: loaded,
-        emit=fan_out([log, *_reporters(on_file)]),
+        emit=fan_out([log, *_reporters(on_file, caught=BaseException)]),
         monitor=monitoring,
         measure=monitoring.measure,
         stop=stop,
@@ -121,8 +121,8 @@ def process(
     return stop_and_wait
 
 
-def _reporters(on_file: OnFile | None) -> list[Emit]:
-    return [] if on_file is None else [FileReporter(on_file)]
+def _reporters(on_file: OnFile | None, *, caught: type[BaseException] = Exception) -> list[Emit]:
+    return [] if on_file is None else [FileReporter(on_file, caught=caught)]
 
 
 def _plain(value: object) -> object:

@@ -45,20 +45,25 @@ def file_system_events(directory: str, wake: Callable[[], None], emit: Emit) -> 
     """
     try:
         inotify = Inotify()
+        try:
+            ended, end_of_it = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            inotify.close()
+            raise
     except OSError as error:
-        emit(
-            Notice(
-                "warning",
-                f"There are no file-system events. New files are found only by polling: {error.strerror or error}.",
-            )
-        )
+        emit(_only_polling(error.strerror or str(error)))
         return lambda: None
-    ended, end_of_it = os.pipe2(os.O_CLOEXEC)
     follower = Follower(directory, inotify, wake, emit)
     thread = threading.Thread(
         target=_follow_until, args=(follower, inotify.descriptor, ended), name="s3_uploader-events", daemon=True
     )
-    start_thread(thread)
+    try:
+        start_thread(thread)
+    except RuntimeError as error:
+        # If it begins after all, it ends at once. So it keeps its descriptors, whose numbers nobody else may get.
+        os.close(end_of_it)
+        emit(_only_polling(str(error)))
+        return lambda: None
 
     def end() -> None:
         os.close(end_of_it)
@@ -67,6 +72,10 @@ def file_system_events(directory: str, wake: Callable[[], None], emit: Emit) -> 
         inotify.close()
 
     return end
+
+
+def _only_polling(reason: str) -> Notice:
+    return Notice("warning", f"There are no file-system events. New files are found only by polling: {reason}.")
 
 
 def _follow_until(follower: Follower, descriptor: int, ended: int) -> None:

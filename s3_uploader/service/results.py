@@ -91,10 +91,15 @@ def result_of(event: Event) -> FileResult | None:
 
 
 class FileReporter:
-    """Passes the results of files to a callback. An exception in it is logged once and does not affect the run."""
+    """Passes the results of files to a callback. An exception in it is logged once and does not affect the run.
 
-    def __init__(self, on_file: OnFile) -> None:
+    :param caught: the exceptions for which this holds. On a thread of our own it holds for all: ``sys.exit()`` would
+        end the thread without a word.
+    """
+
+    def __init__(self, on_file: OnFile, *, caught: type[BaseException] = Exception) -> None:
         self._on_file = on_file
+        self._caught = caught
         self._has_failed = False
 
     def __call__(self, event: Event) -> None:
@@ -104,7 +109,7 @@ class FileReporter:
             return
         try:
             self._on_file(result)
-        except Exception:
+        except self._caught:
             # The run has other files, and this one's removal may be yet to come.
             if not self._has_failed:
                 self._has_failed = True

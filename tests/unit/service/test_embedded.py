@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,31 @@ class TestProcess:
         arrivals.wait_for("x has been uploaded")
         assert stops[0](timeout=20)  # type: ignore[call-arg]
         assert answers == [False]
+
+    def test_handler_that_fails(self, settings: dict[str, Any], tmp_path: Path, arrivals: Arrivals) -> None:
+        """An exception in a handler of its log records ends neither the pass nor the uploads."""
+
+        def fail() -> None:
+            raise RuntimeError("no network for the log")
+
+        arrivals.action = fail
+        stop = s3_uploader.process(settings, interval=0.2)
+        for name in ("x", "y"):
+            write(tmp_path / "spool" / name, mtime=NOW)
+            arrivals.wait_for(f"{name} has been uploaded")
+        assert stop()
+        assert sorted(os.listdir(tmp_path / "archive")) == ["x", "y"]
+        assert not any("pass failed" in text for text in arrivals.texts)
+
+    def test_callback_that_exits(self, settings: dict[str, Any], tmp_path: Path, arrivals: Arrivals) -> None:
+        """A callback that calls ``sys.exit()`` on the uploader's thread does not end it without a word."""
+        stop = s3_uploader.process(settings, interval=0.2, on_file=lambda result: sys.exit(1))
+        for name in ("x", "y"):
+            write(tmp_path / "spool" / name, mtime=NOW)
+            arrivals.wait_for(f"{name} has been uploaded")
+        arrivals.wait_for("on_file failed for")
+        assert stop()
+        assert sorted(os.listdir(tmp_path / "archive")) == ["x", "y"]
 
     def test_two_in_one_program(self, settings: dict[str, Any], tmp_path: Path, arrivals: Arrivals) -> None:
         """Two spools can be emptied in one program, each stopped by itself; two of one spool keep apart."""

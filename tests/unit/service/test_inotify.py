@@ -202,6 +202,27 @@ class TestThread:
         assert notice.message.startswith("There are no file-system events. New files are found only by polling: ")
         assert words in notice.message
 
+    def test_without_descriptors_or_threads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where nothing more can be opened or started, files are found by polling, and nothing stays open."""
+        said: list[Event] = []
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pipe2", refuse)
+            file_system_events(str(tmp_path), lambda: None, said.append)()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr("s3_uploader.service.inotify.start_thread", start)
+        file_system_events(str(tmp_path), lambda: None, said.append)()
+        reasons = [event.message.rpartition(": ")[2] for event in said if isinstance(event, Notice)]
+        assert reasons == ["Too many open files.", "can't start new thread."]
+
     def test_other_systems(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A system that knows no inotify is polled."""
         monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
