@@ -290,8 +290,15 @@ class Ledger(LedgerReader):
         return memory
 
     def remember(self, name: str, value: str, *, now: float) -> None:
-        """Remember a text under a name."""
-        self._write(lambda connection: _remember(connection, {name: value}, now), durable=False)
+        """Remember a text under a name. An empty one forgets the name, which takes no room any more."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if value:
+                _remember(connection, {name: value}, now)
+            else:
+                connection.execute("DELETE FROM memory WHERE name = ?", (name,))
+
+        self._write(work, durable=False)
 
     # Inside
 

@@ -24,6 +24,8 @@ _CLOCKS_DIFFER = 86400
 _LONGEST_STEP = 45 * _DAY
 _LONGEST_TRIAL = 30 * _DAY
 _LONGEST_CODE = 100
+OUTDATED_OBJECTS = "superseded:"
+"""How the names of facts about outdated objects begin (:mod:`s3_uploader.run.superseded`)."""
 
 Begun = tuple[float, int, str | bytes, str | bytes]
 """Start, process, host and destination of a run, as stored."""
@@ -221,6 +223,8 @@ def _right_behind(read: Read, number: int) -> float:
 def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chunk: int) -> int:
     """Forget some files, runs and failures from before ``begin``, and some of the oldest files above ``most_files``.
 
+    An object that has been outdated for that long is forgotten as such too: no upload has replaced it.
+
     Returns the number of rows removed, at most three times ``chunk``.
     """
     (excess,) = connection.execute("SELECT shipped_rows - ? FROM totals", (most_files,)).fetchone()
@@ -245,6 +249,10 @@ def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chun
         " (SELECT hour, code, location FROM failures WHERE hour < ? ORDER BY hour LIMIT ?)",
         (begin / 3600 - 1, chunk),
     ).rowcount
+    connection.execute(
+        "DELETE FROM memory WHERE name >= :names AND name < :behind AND (noted_at < :begin OR value = '')",
+        {"names": OUTDATED_OBJECTS, "behind": OUTDATED_OBJECTS[:-1] + ";", "begin": begin},
+    )
     if not files and not runs and not hours:
         # Somebody removed rows by hand, so that there are fewer than were counted.
         connection.execute("UPDATE totals SET shipped_rows = (SELECT count(*) FROM shipped)")

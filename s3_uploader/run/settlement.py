@@ -17,13 +17,13 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit, Uploaded
 from s3_uploader.core.model import FailureBucket, Left, Receipt
+from s3_uploader.ledger.records import OUTDATED_OBJECTS
 from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.failures import Failures, Records
 from s3_uploader.run.in_flight import FileTask
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.second_copy import SecondCopies
-from s3_uploader.run.superseded import NAMES as NAMES_OF_SUPERSEDED
 from s3_uploader.run.superseded import Superseded, is_outdated
 from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
@@ -163,7 +163,7 @@ class Settlement:
             self._due_at = self._clock.monotonic() + _BATCH_SECONDS
         self._proven.append((upload, receipt))
         if self._any_superseded is None:
-            self._any_superseded = self._records.knows_any(NAMES_OF_SUPERSEDED)
+            self._any_superseded = self._records.knows_any(OUTDATED_OBJECTS)
         if self._any_superseded:
             # At once, not only when the batch is recorded: before that, another file of the same key may be uploaded (a
             # leftover and the new file of its name, for example), and must not replace the object that proves this one.

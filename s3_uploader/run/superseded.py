@@ -14,10 +14,9 @@ from typing import Protocol
 from s3_uploader.core.errors import ConflictError
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
+from s3_uploader.ledger.records import OUTDATED_OBJECTS
 from s3_uploader.spool.open_file import OpenFile
 
-NAMES = "superseded:"
-"""How the names of these facts begin."""
 _MOST_READ = 64 * 2**20
 _CHUNK = 2**20
 
@@ -26,7 +25,7 @@ class FactMemory(Protocol):
     """Keeps small facts for later runs. All methods raise ``StateError``."""
 
     def remember(self, name: str, value: str, *, now: float) -> None:
-        """Keep a small fact for later runs."""
+        """Keep a small fact for later runs; an empty one forgets it."""
 
     def recall(self, name: str, *, now: float, max_age: float) -> str | None:
         """Return a fact of an earlier run."""
@@ -66,7 +65,7 @@ class Superseded:
 
     def _name(self, key: str) -> str:
         # A name of a file may be no text, and a fact's name is one.
-        return f"{NAMES}{shown_name(self._address(key))}"
+        return f"{OUTDATED_OBJECTS}{shown_name(self._address(key))}"
 
 
 def is_outdated(file: OpenFile, receipt: Receipt) -> bool:

@@ -635,6 +635,28 @@ def test_what_was_learned_is_recalled_for_a_week(ledger: Ledger) -> None:
     assert ledger.recall("other", now=NOW) is None
 
 
+def test_what_is_forgotten_takes_no_room(path: str, ledger: Ledger) -> None:
+    """Files that change during their upload, over the years, leave nothing behind that each run would have to read."""
+    for number in range(3):
+        ledger.remember(f"superseded:bucket/{number}", "etag", now=NOW)
+    assert ledger.knows_any("superseded:")
+    for number in range(3):
+        ledger.remember(f"superseded:bucket/{number}", "", now=NOW)
+    assert not ledger.knows_any("superseded:")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM memory WHERE name LIKE 'superseded:%'").fetchone() == (0,)
+
+
+def test_an_outdated_object_is_forgotten_with_the_history(ledger: Ledger) -> None:
+    """One that no upload has replaced for as long as the history lasts is protected again like any other."""
+    ledger.remember("superseded:bucket/old", "etag", now=NOW - 50 * DAY)
+    ledger.remember("superseded:bucket/new", "etag", now=NOW)
+    ledger.commit_batch(shipped=[shipped(shipped_at=NOW - 50 * DAY)])
+    ledger.prune(now=NOW, history_days=30, history_max_files=100)
+    found = [ledger.recall(f"superseded:bucket/{name}", now=NOW, max_age=99 * DAY) for name in ("old", "new")]
+    assert found == [None, "etag"]
+
+
 def test_a_store_remembers_through_a_mapping(path: str, ledger: Ledger) -> None:
     """What a store sets, on any thread, is there at once, and in the next run, apart from what other stores set."""
     memory = ledger.endpoint_memory(prefix="s3.example.com/bucket ")
