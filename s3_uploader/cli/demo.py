@@ -17,8 +17,10 @@ from s3_uploader.cli.exit_codes import OK, SOME_FAILED
 from s3_uploader.cli.output import print_lines
 from s3_uploader.core.errors import EngineUnavailable
 from s3_uploader.core.extras import installing
+from s3_uploader.core.interpreter import python
 
 _BUCKET = "demo-bucket"
+_PROGRAM = "from s3_uploader.cli import main; sys.exit(main())"
 _LOCATIONS = ("bathroom", "bedroom", "kitchen")
 _TOPICS = ("humidity", "temperature")
 
@@ -126,7 +128,7 @@ def _command(environment: dict[str, str], *arguments: str) -> int:
     shown = " ".join(os.path.basename(argument) for argument in arguments)
     print_lines([f"$ s3-uploader-cli {shown}"])
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", "s3_uploader", *arguments], env=environment, check=False).returncode
+    return subprocess.run(python(_PROGRAM, *arguments), env=environment, check=False).returncode
 
 
 def _tree(spool: str) -> list[str]:

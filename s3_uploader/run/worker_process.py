@@ -17,15 +17,12 @@ from s3_uploader.core.control import Clock, start_thread
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import WITHOUT_MEMORY
 from s3_uploader.core.events import Event
+from s3_uploader.core.interpreter import python
 from s3_uploader.core.text import quoted
 from s3_uploader.run.worker_pipe import SIGNALS, Frames, Outcome, Task, send
 
 _MOST_MESSAGES = 64
-_PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); from s3_uploader.run.worker import main; "
-    "main(int(sys.argv[1]), int(sys.argv[2]))"
-)
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_PROGRAM = "from s3_uploader.run.worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 _LAST_SECONDS = 5.0
 _LOOK_SECONDS = 0.005
 _MOST_PRINTED = 1 << 16
@@ -61,13 +58,7 @@ class Worker:
             os.set_blocking(prints_to, False)
             with _held_back(SIGNALS):
                 self.process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
-                        "-c",
-                        _PROGRAM,
-                        *(_ROOT, str(to_worker), str(from_worker)),
-                    ],
+                    python(_PROGRAM, str(to_worker), str(from_worker)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=prints_to,

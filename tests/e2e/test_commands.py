@@ -278,8 +278,12 @@ def test_the_schema_describes_the_configuration(site: Site, fault_server: FaultS
 
 
 def test_the_demo(site: Site) -> None:
-    """``demo`` shows the main job on real files with a server of its own, and leaves nothing behind."""
+    """``demo`` shows the main job on real files with a server of its own, and leaves nothing behind.
+
+    Wherever it is started: what lies there under the name of a module is not taken for it.
+    """
     site.environment["TMPDIR"] = str(site.home)
+    (site.home / "typing.py").write_text("raise SystemExit('this is not yours')")
     finished = site.run(command=[str(COMMAND), "demo"])
     assert finished.code == 0, finished.stderr
     for words in ("12-", "What cron starts every minute", "What is in the bucket now", "The history"):

@@ -14,6 +14,7 @@ import pytest
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
+from s3_uploader.core.interpreter import python
 from s3_uploader.core.model import RunEnd
 from s3_uploader.run import worker_process
 from s3_uploader.run.worker_pipe import READY, SIGNALS, STOP, Outcome, Task, send
@@ -116,7 +117,7 @@ def test_one_that_prints_without_end_is_not_held_up(start: Start) -> None:
 def test_one_that_closes_its_pipe_and_goes_on_is_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever cannot say any more what it does must not go on, and its leader does not wait for it for ever."""
     monkeypatch.setattr(worker_process, "_LAST_SECONDS", 0.2)
-    worker = start("import os, sys, time; os.close(int(sys.argv[3])); time.sleep(1000)")
+    worker = start("import os, sys, time; os.close(int(sys.argv[2])); time.sleep(1000)")
     assert said(worker) is None
     assert worker.how_it_ended() == "was killed by SIGKILL"
 
@@ -124,9 +125,19 @@ def test_one_that_closes_its_pipe_and_goes_on_is_killed(start: Start, monkeypatc
 def test_one_that_says_something_else_is_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that nobody understands ends the worker, not the run."""
     monkeypatch.setattr(worker_process, "_LAST_SECONDS", 0.2)
-    worker = start("import os, sys, time; os.write(int(sys.argv[3]), b'\\0\\0\\0\\4abcd'); time.sleep(1000)")
+    worker = start("import os, sys, time; os.write(int(sys.argv[2]), b'\\0\\0\\0\\4abcd'); time.sleep(1000)")
     assert said(worker) is None
     assert worker.how_it_ended() == "was killed by SIGKILL"
+
+
+def test_it_takes_no_module_from_the_current_directory(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may be started in any directory, in the spool too: what is named like a module there is never executed."""
+    for name in ("json", "queue", "typing", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is not yours')")
+    monkeypatch.chdir(tmp_path)
+    assert said(start()) == READY
 
 
 def test_signals_wait_until_it_can_heed_them(start: Start) -> None:
@@ -201,7 +212,7 @@ def test_a_leader_that_dies_while_it_starts_a_worker(task: Task, has_a_task: boo
     os.close(orders)
     os.close(answers)
     ended = subprocess.run(
-        [sys.executable, "-c", worker_process._PROGRAM, worker_process._ROOT, str(to_worker), str(from_worker)],
+        python(worker_process._PROGRAM, str(to_worker), str(from_worker)),
         pass_fds=(to_worker, from_worker),
         capture_output=True,
         timeout=PATIENCE,
@@ -230,7 +241,7 @@ def test_nobody_waits_for_messages_that_nobody_takes(start: Start) -> None:
     worker = start(
         "import os, pickle, struct, sys\n"
         "data = pickle.dumps([])\n"
-        "while True: os.write(int(sys.argv[3]), struct.pack('!I', len(data)) + data)\n"
+        "while True: os.write(int(sys.argv[2]), struct.pack('!I', len(data)) + data)\n"
     )
     assert said(worker) == []
     worker.end()
