@@ -242,7 +242,7 @@ def _check_compression(formats: Collection[str]) -> list[Finding]:
 
 
 def _print(findings: list[Finding]) -> None:
-    colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colourful = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = columns()
     for finding in findings:
         mark = f"{_MARKS[finding.severity]:7}"

@@ -149,9 +149,21 @@ def refused_by_the_system(error: Exception) -> UploaderError:
         )
     if not isinstance(error, OSError):
         return UploaderError(NO_MEMORY)
+    if isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
+        return UsageProblem(
+            "The directory in which this command was started has been removed.", hint="Start it in another one."
+        )
     reason = error.strerror or str(error) or type(error).__name__
     where = f": {shown_name(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
     return UploaderError(f"The system refused an operation: {reason}{where}. Files that were not shipped are kept.")
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from s3_uploader.core.errors import ConfigError, SpoolError, UsageProblem
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.inspection.proposal import proposal_for
+from s3_uploader.spool.layouts.strangers import FORMS
 
 _FORMS = "a bucket, s3://bucket/prefix, sftp://user@host/path, ftp://user@host/path, or a directory"
 
@@ -45,7 +46,7 @@ _ABOUT = {
 _OPTIONAL = (
     ('"on_success": {"move_to": "~/shipped"},', "Shipped files are deleted. To move them instead:"),
     ('"exclude": ["*.log"],', "Files that are left, by name or relative path:"),
-    ('"metrics_file": "/var/lib/node_exporter/s3-uploader.prom",', "Metrics for Prometheus:"),
+    ('"metrics_file": "/var/lib/prometheus/node-exporter/s3-uploader.prom",', "Metrics for Prometheus:"),
 )
 
 
@@ -226,7 +227,7 @@ def _take_proposal(settings: dict[str, Any], *, asks: bool) -> dict[str, str]:
     proposed = {name: value for name, value in found.settings.items() if name == "base_dir" or name not in settings}
     print_lines([shown_text(found.reasons["layout"])] if "layout" in proposed else [])
     if asks and "layout" in proposed:
-        layouts = click.Choice(["dated", "tree", "queue"])
+        layouts = click.Choice(list(FORMS))
         proposed["layout"] = click.prompt("Layout", default=proposed["layout"], type=layouts)
     settings |= proposed
     return {name: reason for name, reason in found.reasons.items() if name in proposed}

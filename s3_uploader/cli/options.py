@@ -27,7 +27,13 @@ def configurations(incomplete: str) -> list[CompletionItem]:
 
 
 class ConfigFile(click.Path):
-    """The type of a configuration file or a directory of them, for completion."""
+    """The type of a configuration file or a directory of them, for completion.
+
+    Whether it can be read is found out by who reads it, and said in the form of the command.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(readable=False)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the completion items, for click."""
@@ -59,6 +65,8 @@ def takes(options: type[msgspec.Struct]) -> Callable[[Callable[..., int]], Calla
 class _NumberRange(click.FloatRange):
     """A range of numbers without ``nan``, which is neither below nor above any limit."""
 
+    name = "number"  # in messages: "float range" says nothing to who wrote 10m
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Convert what was typed.
 
@@ -68,6 +76,12 @@ class _NumberRange(click.FloatRange):
         if number != number:
             self.fail(f"{value!r} is not a number.", param, ctx)
         return number
+
+
+class _WholeNumberRange(click.IntRange):
+    """A range of whole numbers."""
+
+    name = "whole number"
 
 
 def _settings_of(parameter: Parameter, kind: Any) -> dict[str, Any]:
@@ -82,11 +96,11 @@ def _settings_of(parameter: Parameter, kind: Any) -> dict[str, Any]:
     if parameter.choices:
         told["type"] = click.Choice(parameter.choices)
     elif of == [int]:
-        told["type"] = click.IntRange(min=None if least is None else int(least))
+        told["type"] = _WholeNumberRange(min=None if least is None else int(least))
     elif of == [float]:
         told["type"] = _NumberRange(min=least, min_open=parameter.above is not None, max=parameter.most)
     elif parameter.takes:
-        told["type"] = click.Path(file_okay=parameter.takes != "directory")
+        told["type"] = click.Path(file_okay=parameter.takes != "directory", readable=False)
     if parameter.check is not None:
         told["callback"] = functools.partial(_checked, parameter.check)
     return told | {"metavar": parameter.metavar}

@@ -224,7 +224,11 @@ AsPlugin = Annotated[
     ),
 ]
 ExitByVerdict = Annotated[
-    bool, _flag("--exit-code", about="Exit with 0 if all is well, 1 for attention, 2 if the spool is stuck.")
+    bool,
+    _flag(
+        "--exit-code",
+        about="Exit with 0 if all is well, 1 for attention, 2 if the spool is stuck, 3 if that cannot be found out.",
+    ),
 ]
 Details = Annotated[
     bool, _flag("--details", about="For a directory: print everything about each spool instead of one line.")

@@ -62,7 +62,7 @@ def load(config_file: str, options: FileOptions, *, environ: Mapping[str, str] |
         if os.path.isdir(config_file):
             raise UsageProblem(
                 f"{config_file} is a directory, and this command takes one configuration file.",
-                hint="Every command but forget and init takes a directory.",
+                hint="Every command but forget, init and ledger merge takes a directory.",
             ) from None
         nearest = nearest_command(config_file)
         if nearest:
@@ -83,9 +83,10 @@ def load_destination(config_file: str | None, options: FileOptions) -> Config:
 
 
 def nearest_command(word: str) -> str:
-    """The command that a word misspells; empty if there is none, or if the word is a path."""
-    if os.path.lexists(word) or os.sep in word or "." in word:
+    """The command or option that a word misspells; empty if there is none, or if the word is a path or a command."""
+    if os.path.lexists(word) or os.sep in word or "." in word or word in COMMANDS:
         return ""
     import difflib
 
-    return next(iter(difflib.get_close_matches(word.lower(), COMMANDS, n=1, cutoff=0.6)), "")
+    known = (*COMMANDS, "--help", "--version")
+    return next(iter(difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)), "")

@@ -32,8 +32,15 @@ def plain(text: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def meant_at(text: bytes, at: int) -> str:
-    """What to do about a mistake at a byte of the text; empty if nothing is known of it."""
+def meant_at(text: bytes, at: int, said: str) -> str:
+    """What to do about a mistake at a byte of the text; empty if nothing is known of it.
+
+    :param said: what the decoder says about it.
+    """
+    if said.startswith("trailing characters"):
+        return "The configuration ends before this place: there is a } too many, or something behind the last one."
+    if said.startswith("invalid escape character"):
+        return r"A backslash in a text is written twice: \\."
     rest = text[at:].lstrip()
     if not rest:
         return "The file ends too soon: a quote, a ] or a } is missing."

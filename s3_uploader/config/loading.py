@@ -186,7 +186,7 @@ def _decoded(text: bytes, *, source: str) -> Any:
             value = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             where, at = _where(text, str(error))
-            raise ConfigError(source, [f"is not valid JSON: {where}"], hint=_meant_by(text, at)) from None
+            raise ConfigError(source, [f"is not valid JSON: {where}"], hint=_meant_by(text, at, where)) from None
     # Of two values of one key the decoder keeps one, and the colon of the other is missing.
     if text.count(b":") != _colons(value) or b"\\u003" in text:
         from s3_uploader.config.jsonc import doubled_keys
@@ -197,10 +197,11 @@ def _decoded(text: bytes, *, source: str) -> Any:
     return value
 
 
-def _meant_by(text: bytes, at: int) -> str:
+def _meant_by(text: bytes, at: int, said: str) -> str:
     """What to do with a file that is no JSON.
 
     :param at: the byte of the mistake.
+    :param said: what the decoder says about it.
     """
     if not text.strip():
         return "The file is empty. `s3-uploader-cli init` writes a configuration."
@@ -208,7 +209,7 @@ def _meant_by(text: bytes, at: int) -> str:
     if begin == b"{":
         from s3_uploader.config.jsonc import meant_at
 
-        return meant_at(text, at)
+        return meant_at(text, at, said)
     from s3_uploader.config.older import understood
 
     older = understood(text.decode("utf-8", "replace"))

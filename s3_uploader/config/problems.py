@@ -100,5 +100,5 @@ def unknown(name: str, known: list[str], *, whole: bool) -> str:
 
 def _nearest(name: str, known: list[str], *, whole: bool) -> str:
     names = [*known, *SYNONYMS, "destination", *S3Destination.__struct_fields__] if whole else known
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""

@@ -157,7 +157,12 @@ def location_contradictions(
 
 def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
     bucket = values.get("bucket", "")
-    if "/" in bucket and not bucket.startswith("arn:"):
+    of_bucket = re.fullmatch("arn:[^:]*:s3:::([^/]*).*", bucket)
+    if of_bucket is not None:
+        yield f"bucket: is the ARN of a bucket; give the name alone: {shown_value(of_bucket[1])}"
+    elif "://" in bucket:
+        yield "bucket: is a name, no URL. Put a path inside the bucket into key_prefix, a service into endpoint_url"
+    elif "/" in bucket and not bucket.startswith("arn:"):
         yield "bucket: is a name without slashes. Put a path inside the bucket into key_prefix"
     elif bucket and not re.fullmatch(_BUCKET, bucket.replace("/", "")):
         yield f"bucket: {shown_value(bucket)} cannot be a name, which has letters, digits, hyphens and dots"

@@ -75,7 +75,11 @@ def _write(file: UnitFile) -> None:
     directory, name = os.path.split(file.path)
     # cron reads no file with a dot in its name, systemd none that ends in .tmp: nobody sees half of one.
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        error.filename = file.path  # which is what somebody wants to have there
+        raise
     try:
         with open(descriptor, "w", encoding="utf-8") as stream:
             os.fchmod(descriptor, 0o644)

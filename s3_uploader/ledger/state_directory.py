@@ -103,9 +103,9 @@ def create_state_directory(path: str) -> None:
 
 def _parent(config_state_dir: str | None, environ: Mapping[str, str], uid: int) -> str:
     if config_state_dir is not None:
-        if config_state_dir.startswith("~/"):
+        if config_state_dir == "~" or config_state_dir.startswith("~/"):
             return os.path.join(_home(environ, uid), config_state_dir[2:])
-        return os.path.abspath(config_state_dir)
+        return os.path.abspath(os.path.expanduser(config_state_dir))
     from_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if from_systemd:
         return from_systemd

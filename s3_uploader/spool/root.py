@@ -229,12 +229,25 @@ def _open_root(base_dir: str) -> int:
     return descriptor
 
 
+def _where_it_is(base_dir: str) -> str:
+    """What to do about a spool that is not found."""
+    if "$" in base_dir:
+        return (
+            "Variables of the environment are not replaced in it: write the path itself, or ~ for the home directory."
+        )
+    if base_dir != base_dir.strip():
+        return "There is a blank at its beginning or end: correct base_dir."
+    if not os.path.isabs(base_dir):
+        return (
+            f"A relative path begins where the program was started, which was in {os.getcwd()}. Create it there, or "
+            "write an absolute path."
+        )
+    return "Create it, or correct base_dir; if it is a mount, see that it is mounted."
+
+
 def _refusal(base_dir: str, error: OSError) -> SpoolError:
     if error.errno == errno.ENOENT:
-        return SpoolError(
-            f"base_dir {base_dir} does not exist.",
-            hint="Create it, or correct base_dir; if it is a mount, see that it is mounted.",
-        )
+        return SpoolError(f"base_dir {base_dir} does not exist.", hint=_where_it_is(base_dir))
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         try:
             is_link = stat.S_ISLNK(os.lstat(base_dir).st_mode)

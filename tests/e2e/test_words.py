@@ -52,13 +52,21 @@ def local(site: Site) -> Site:
     return site
 
 
-@pytest.mark.parametrize("arguments", [["stauts"], ["stauts", "config.json"], ["histroy", "--since", "1d"]])
+@pytest.mark.parametrize("arguments", [["stauts"], ["stauts", "config.json"], ["histroy", "--since", "1d"], ["help"]])
 def test_a_misspelt_command(site: Site, arguments: list[str]) -> None:
     """A word that is no file and nearly a command is answered with that command."""
     finished = site.run(command=[str(COMMAND), *arguments])
     assert finished.code == 2
-    meant = {"stauts": "status", "histroy": "history"}[arguments[0]]
+    meant = {"stauts": "status", "histroy": "history", "help": "--help"}[arguments[0]]
     assert f"{arguments[0]} is neither a command nor a configuration file. Did you mean {meant}?" in finished.stderr
+
+
+def test_a_command_behind_the_configuration(local: Site) -> None:
+    """Who asks for the status in the wrong order gets no run, and is told the right one."""
+    finished = local.run(command=[str(COMMAND), str(local.config_file), "status", "--json"])
+    assert finished.code == 2
+    assert f"s3-uploader-cli status {local.config_file}" in finished.stderr
+    assert len(local.left()) == 2
 
 
 def test_a_file_that_is_named_like_a_command(local: Site) -> None:

@@ -38,6 +38,7 @@ class _RunByDefault(click.Group):
         own = {"--help", "-h", "--version"}
         if args and args[0] not in COMMANDS and args[0] not in own:
             self._refuse_misspelling(args[0])
+            self._refuse_late_command(args)
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -52,6 +53,17 @@ class _RunByDefault(click.Group):
             raise click.UsageError(
                 f"{word} is neither a command nor a configuration file. Did you mean {nearest}?", ctx=None
             )
+
+    @staticmethod
+    def _refuse_late_command(args: list[str]) -> None:
+        """Refuse `CONFIG_FILE status`: it would be a run of two configurations, and upload the files of the first."""
+        for word in args[1:]:
+            if word in COMMANDS and not os.path.lexists(word):
+                raise click.UsageError(
+                    f"{word} is a command, which stands before the configuration file: "
+                    f"s3-uploader-cli {word} {args[0]}",
+                    ctx=None,
+                )
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         return super().shell_complete(ctx, incomplete) + ([] if incomplete[:1] == "-" else configurations(incomplete))

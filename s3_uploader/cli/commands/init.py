@@ -10,7 +10,7 @@ from s3_uploader.cli.options import takes
 
 
 @click.command(short_help="Ask for spool and destination, write a configuration.")
-@click.argument("config_file", type=click.Path(), default="s3-uploader.json")
+@click.argument("config_file", type=click.Path(readable=False), default="s3-uploader.json")
 @takes(InitOptions)
 def init(config_file: str, options: InitOptions) -> int:
     """Ask for spool and destination, look at the spool, and write a configuration with comments.

@@ -24,7 +24,7 @@ def ledger() -> None:
 
 @ledger.command(short_help="Merge several ledgers into one.")
 @configured
-@click.argument("sources", nargs=-1, metavar="SOURCE...", type=click.Path())
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...", type=click.Path(readable=False))
 @takes(LedgerMergeOptions)
 def merge(config_file: str, sources: tuple[str, ...], options: LedgerMergeOptions) -> int:
     """Merge other ledgers into the one of the configuration, each row once.

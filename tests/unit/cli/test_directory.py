@@ -120,4 +120,4 @@ def test_a_command_that_takes_one_file_says_which_take_a_directory(tmp_path: Pat
     """Whoever gives a directory to `forget` learns that `watch` takes one."""
     with pytest.raises(UsageProblem) as caught:
         load(str(tmp_path), FileOptions())
-    assert caught.value.hint == "Every command but forget and init takes a directory."
+    assert caught.value.hint == "Every command but forget, init and ledger merge takes a directory."

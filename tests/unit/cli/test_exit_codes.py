@@ -6,12 +6,13 @@ import errno
 import gc
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from s3_uploader import cli
 from s3_uploader.cli import process
-from s3_uploader.cli.exit_codes import SOME_FAILED, Form, guarded
+from s3_uploader.cli.exit_codes import SOME_FAILED, USAGE, Form, guarded
 from s3_uploader.cli.names import NO_MEMORY
 
 
@@ -26,6 +27,19 @@ def test_a_disk_that_fails_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None
     assert guarded(lambda: failing(error)) == SOME_FAILED
     assert capsys.readouterr().err == (
         "The system refused an operation: Input/output error: /spool/\\xff. Files that were not shipped are kept.\n"
+    )
+
+
+def test_a_current_directory_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Relative paths lead nowhere then, and the message says why."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert guarded(lambda: len(os.path.realpath("spool"))) == USAGE
+    assert capsys.readouterr().err == (
+        "The directory in which this command was started has been removed. Start it in another one.\n"
     )
 
 

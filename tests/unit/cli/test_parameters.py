@@ -69,6 +69,21 @@ def test_a_command_has_the_options_of_its_struct() -> None:
     assert sorted(map(sorted, filter(None, offered))) == sorted(map(sorted, named))
 
 
+def test_what_may_be_left_out_stands_in_brackets() -> None:
+    """The usage of a command shows which of its arguments have to be given."""
+    for one in every_command():
+        for each in one.params:
+            if isinstance(each, click.Argument):
+                assert each.required != each.make_metavar(click.Context(one)).startswith("["), (one.name, each.name)
+
+
+def test_who_reads_a_file_says_that_it_cannot_be_read() -> None:
+    """A file that this user may not read is told in the form of the command: as JSON, or as a state that is unknown."""
+    paths = [each.type for one in every_command() for each in one.params if isinstance(each.type, click.Path)]
+    assert paths
+    assert not any(path.readable for path in paths)
+
+
 def parsed(*words: str) -> Any:
     """What a command line makes of its options, without the command's work."""
     with group.make_context("s3-uploader-cli", list(words)) as outer:
@@ -95,6 +110,10 @@ def test_defaults_and_limits() -> None:
             parsed("run", "c.json", *words)
     with pytest.raises(click.BadParameter):
         parsed("history", "c.json", "--limit", "0")
+    with pytest.raises(click.BadParameter, match="'10m' is not a valid number"):
+        parsed("run", "c.json", "--max-runtime", "10m")
+    with pytest.raises(click.BadParameter, match="'ten' is not a valid whole number"):
+        parsed("history", "c.json", "--limit", "ten")
 
 
 @pytest.mark.parametrize(

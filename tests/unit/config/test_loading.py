@@ -139,6 +139,9 @@ class TestFiles:
             ('{"prune_empty_dirs": True}', "true, false and null"),
             ('{"base_dir": "/spool"', "ends too soon"),
             ('{"base_dir": "/spool" "bucket": "b"}', ""),
+            ('{"base_dir": "/spool"}}', "ends before this place"),
+            ('{"base_dir": "/spool"} {"bucket": "b"}', "ends before this place"),
+            (r'{"base_dir": "C:\spool"}', "A backslash in a text is written twice"),
         ],
     )
     def test_a_slip_of_the_pen_is_named(self, text: str, hint: str) -> None:
@@ -222,6 +225,8 @@ class TestProblems:
             ("settle_second", "settle_seconds"),
             ("destinaton", "destination"),
             ("storageclass", "storage_class"),
+            ("SETTLE_SECONDS", "settle_seconds"),
+            ("key-prefix", "key_prefix"),
         ],
     )
     def test_the_nearest_known_key_is_named(self, wrong: str, right: str) -> None:
@@ -305,6 +310,14 @@ class TestProblems:
                 "destination.s3_bucket: means the same as bucket; give only one of them",
             ),
             ({**LOCAL, "region": "x"}, "region: belongs in the object destination"),
+            (
+                {**SHORTEST, "bucket": "arn:aws:s3:::my-bucket/*"},
+                'bucket: is the ARN of a bucket; give the name alone: "my-bucket"',
+            ),
+            (
+                {**SHORTEST, "bucket": "s3://my-bucket/sensors"},
+                "bucket: is a name, no URL. Put a path inside the bucket into key_prefix, a service into endpoint_url",
+            ),
             (
                 {**SHORTEST, "on_success": {"move_to": "x", "attempts": 2}},
                 "on_success.attempts: is a key of on_failure only",

@@ -24,6 +24,8 @@ def test_the_configured_directory_comes_first() -> None:
     """``state_dir`` is taken before everything that the environment says, with ``~`` for the home directory."""
     assert parent("/state", STATE_DIRECTORY="/var/lib/x", XDG_STATE_HOME="/x", HOME="/home/u") == "/state"
     assert parent("~/state", STATE_DIRECTORY="/var/lib/x", HOME="/home/u") == "/home/u/state"
+    assert parent("~", HOME="/home/u") == "/home/u"
+    assert parent("~root/state") == os.path.expanduser("~root/state")
     assert parent("state", HOME="/home/u") == os.path.abspath("state")
 
 

@@ -30,6 +30,23 @@ class TestRefused:
         with pytest.raises(SpoolError, match=r"does not exist.*mount"):
             SpoolRoot(str(tmp_path / "gone"))
 
+    @pytest.mark.parametrize(
+        ("base", "hint"),
+        [
+            ("gone", "which was in {here}. Create it there, or write an absolute path."),
+            ("$HOME/spool", "Variables of the environment are not replaced in it"),
+            ("{here}/gone ", "a blank at its beginning or end"),
+        ],
+    )
+    def test_missing_because_of_how_it_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, hint: str
+    ) -> None:
+        """What a person wrote and did not mean is said: nobody makes a directory of the name $HOME."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SpoolError, match="does not exist") as caught:
+            SpoolRoot(base.format(here=tmp_path))
+        assert hint.format(here=tmp_path) in caught.value.hint
+
     def test_file(self, tmp_path: Path) -> None:
         """A file is no spool, nor is what lies below one."""
         path = write(tmp_path / "file")
