@@ -236,7 +236,7 @@ def unknown_line(error: UploaderError | OSError | MemoryError) -> str:
     """The plugin's line when the state cannot be found out."""
     if not isinstance(error, UploaderError):
         error = refused_by_the_system(error)
-    return f"S3_UPLOADER {plugin_word(UNKNOWN)} - {on_one_line(' '.join(explain(error)[0]))}"
+    return f"S3_UPLOADER {plugin_word(UNKNOWN)} - {on_one_line(str(error))}"
 
 
 def exit_code_of(found: str) -> int:

@@ -285,15 +285,19 @@ def _print(files: list[UnitFile], *, kind: str) -> None:
 
 
 def _warnings_of_environment(config_file: str, options: UnitOptions) -> list[str]:
-    """Warn about keys that only the environment of this shell sets."""
+    """Warn about keys that only the environment of this shell sets, and about a file of them that cannot be read."""
     source = os.path.abspath(config_file)
     environment = _service_environment(source, options)
+    path = _environment_file(source, options)
+    if environment is not None and os.path.exists(path) and not os.access(path, os.R_OK):
+        sentence = f"{shown_name(path)} cannot be read by this user. The service reads it, and may need other rights"
+        return [f"{sentence} with the values there. Run this as root."]
     names = [override.place for override in of_environment(os.environ)]
     missing = only_here(os.environ, environment or {}, names)
     if not missing:
         return []
     are_set, them = ("is set", "it") if len(missing) == 1 else ("are set", "them")
-    instead = "" if environment is None else f", or put {them} into {shown_name(_environment_file(source, options))}"
+    instead = "" if environment is None else f", or put {them} into {shown_name(path)}"
     whose = "cron" if environment is None else "the service"
     return [f"{', '.join(missing)} {are_set} here, but not for {whose}. Say the same with --set{instead}."]
 

@@ -113,9 +113,11 @@ def _read(path: str, including: tuple[str, ...] = (), name: str = "") -> tuple[A
             problem = f"{_INCLUDE}: {name} cannot be read: {error.strerror}"
             hint = f"Its path is {os.path.abspath(path)}; a relative one begins at the file that names it."
             raise ConfigError(including[-1], [problem], hint=hint) from None
-        if not isinstance(error, FileNotFoundError):
-            raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from None
-        hint = "`s3-uploader-cli init` writes a configuration."
+        hint = ""
+        if isinstance(error, FileNotFoundError):
+            hint = "`s3-uploader-cli init` writes a configuration."
+        elif isinstance(error, PermissionError):
+            hint = "Let the user that runs this command read it."
         raise ConfigError(path, [f"cannot be read: {error.strerror}"], hint=hint) from None
     if len(text) > _MOST_BYTES:
         raise ConfigError(path, [f"is larger than {_MOST_BYTES:,} bytes, so it is no configuration file"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,19 @@ def config_file(tmp_path: Path) -> str:
     path = tmp_path / "readings.json"
     path.write_text(json.dumps({"base_dir": str(spool), "bucket": "readings", "share": "/4"}))
     return str(path)
+
+
+def test_variables_that_only_root_may_read(
+    config_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A unit that was made without the values of its service may lack rights; whoever makes it is told."""
+    (tmp_path / "environment").write_text("S3_UPLOADER_STATE_DIR=/var/lib/elsewhere\n")
+    may = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("/environment") and may(path, mode))
+    assert units(config_file, UnitOptions(settings=("share=2/4",))) == 0
+    assert f"WARNING: {tmp_path}/environment cannot be read by this user." in capsys.readouterr().err
+    assert units(config_file, UnitOptions(kind="cron", settings=("share=2/4",))) == 0
+    assert "cannot be read" not in capsys.readouterr().err
 
 
 class TestTheShareOfAMachine:

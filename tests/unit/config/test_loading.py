@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,18 @@ class TestFiles:
             config.load(str(tmp_path / "none.json"))
         assert str(caught.value).startswith(f"{tmp_path}/none.json: cannot be read: No such file or directory. ")
         assert "s3-uploader-cli init" in caught.value.hint
+
+    def test_a_file_of_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who may not read it learns whose turn it is."""
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr("builtins.open", refuse)
+        with pytest.raises(ConfigError, match="cannot be read: Permission denied") as caught:
+            config.load(str(tmp_path / "config.json"))
+        monkeypatch.undo()
+        assert caught.value.hint == "Let the user that runs this command read it."
 
     def test_a_directory_is_no_configuration(self, tmp_path: Path) -> None:
         """A path that cannot be read as a file says why."""

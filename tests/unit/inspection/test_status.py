@@ -18,7 +18,7 @@ from s3_uploader.cli.verdict import first_line, verdict
 from s3_uploader.config import Config, from_mapping
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import StateError
+from s3_uploader.core.errors import ConfigError, StateError
 from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.model import RunReport
 from s3_uploader.health import MEMORY_PREFIX
@@ -193,6 +193,12 @@ class TestPlugin:
         monkeypatch.setattr(status, "look_at", refuse)
         assert status.plugin("x.json", StatusOptions()) == 3
         assert capsys.readouterr().out.startswith("S3_UPLOADER UNKNOWN - The system ")
+
+    def test_the_plugin_says_what_is_wrong_with_a_configuration(self) -> None:
+        """It is a sentence on one line, and not the lines of a terminal one after the other."""
+        error = ConfigError("c.json", ["bucket: is missing", "x: is not a known key"])
+        line = status.unknown_line(error)
+        assert line == "S3_UPLOADER UNKNOWN - c.json: bucket: is missing; x: is not a known key"
 
     def test_a_directory_of_none(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """A directory without a configuration is said in the line, too."""
