@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _SECOND_LOOK = 0.05
 _LONGEST_SLEEP = 0.5
+_LOOKS_AT_STRANGER = 3
+"""How often a holder that looks like no run is looked at again before it is called so."""
 _REOPENED = 5
 """How many times in a row the lock file may be replaced while it is being locked."""
 _NOT_OPENED = {
@@ -345,10 +347,15 @@ def acquire(
     try:
         timeout_at = clock() + max(wait_seconds, _SECOND_LOOK)
         pause = _SECOND_LOOK
+        looks = _LOOKS_AT_STRANGER
         while (blocked := locks.take()) is not None:
             left = timeout_at - clock()
             if left <= 0:
-                raise blocked.error(extent, base_dir, now=now())
+                # A run that has just ended, or has not written its note yet, looks like nobody's.
+                looks -= 1
+                if not blocked.is_stranger or looks < 0:
+                    raise blocked.error(extent, base_dir, now=now())
+                left = _SECOND_LOOK
             sleep(min(pause, left))
             pause = min(pause * 2, _LONGEST_SLEEP)
         for sentence in locks.notices(now=now()):

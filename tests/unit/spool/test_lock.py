@@ -374,6 +374,23 @@ def test_a_lock_that_is_no_runs_is_said_as_such(
     assert os.listdir(spool) == []
 
 
+def test_a_run_that_has_just_ended_is_no_stranger(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder that is gone before it could be looked at is looked for again, and not called another program."""
+    descriptor = os.open(".", os.O_RDONLY, dir_fd=spool)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor, *, kind="FLOCK": [])
+    time = Time()
+    sleeps: list[None] = []
+
+    def end_at_last() -> None:
+        sleeps.append(None)
+        if len(sleeps) == 3:
+            os.close(descriptor)
+
+    time.at_sleep = end_at_last
+    take(spool, state, time=time).release()
+
+
 @pytest.mark.parametrize(
     ("command", "is_stranger"), [("python case.py", True), ("/usr/bin/python3 /opt/s3-uploader-cli c.json", False)]
 )
