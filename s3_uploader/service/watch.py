@@ -17,7 +17,7 @@ from collections.abc import Callable
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest, backoff
-from s3_uploader.core.errors import ConfigError, UploaderError
+from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, RunFinished, UploadFailed, fan_out
 from s3_uploader.core.installation import was_replaced
 from s3_uploader.core.model import Left, RunEnd, RunReport
@@ -257,10 +257,10 @@ class Watch:
         self._reloading()
         try:
             config = self._load()
-        except ConfigError as error:
-            self._say(
-                Notice("error", f"The configuration was not reloaded and the previous one remains in use: {error}")
-            )
+        except Exception as error:
+            # Not only its content: a directory in its place, say, or a disk that fails.
+            why = str(error) if isinstance(error, UploaderError) else f"{type(error).__name__}: {error}"
+            self._say(Notice("error", f"The configuration was not reloaded and the previous one remains in use: {why}"))
             config = before
         else:
             load_program(config)

@@ -13,7 +13,7 @@ import pytest
 
 from s3_uploader import config
 from s3_uploader.core.control import StopRequest
-from s3_uploader.core.errors import ConfigError, Scope
+from s3_uploader.core.errors import ConfigError, Scope, UsageProblem
 from s3_uploader.core.events import (
     DirectoryPruned,
     Event,
@@ -361,6 +361,21 @@ class TestReload:
         assert "interval_of_nothing" in loop.notices()[0]
         assert set(loop.store.objects) == {"x"}
         assert loop.service == ["ready", "reloading", "ready", "reloading", "ready"]
+
+    @pytest.mark.parametrize("error", [UsageProblem("it is a directory"), OSError(5, "Input/output error")])
+    def test_configuration_that_cannot_be_loaded(
+        self, loop: Loop, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        """Whatever a reload meets in the place of the configuration, the one before stays, and the watch goes on."""
+
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        loop.wakeup.at(3.5, lambda: monkeypatch.setattr(config, "from_mapping", fail), lambda: loop.watch.reload())
+        loop.wakeup.at(6, lambda: loop.put("x"))
+        loop.run(20)
+        assert ["the previous one remains in use" in each for each in loop.notices()] == [True]
+        assert set(loop.store.objects) == {"x"}
 
     def test_in_trouble(self, loop: Loop) -> None:
         """A reload ends the pause that trouble makes."""
