@@ -35,6 +35,8 @@ _LONGEST_PAUSE = 60.0
 """Longest pause in seconds: no longer than a start by cron would wait."""
 _SHORTEST_PAUSE = 0.2
 _KEEP_OPEN_SECONDS = 60.0
+_OLDEST_STORE_SECONDS = 3600.0
+"""What a store has found out of its server counts for one run. A busy watch would believe it for months."""
 _CLOSE_SECONDS = 5.0
 _GATHER_SECONDS = 0.02
 """Events come in bursts. A pass that begins this much later finds the whole burst."""
@@ -130,7 +132,7 @@ class Watch:
         self._stop_events: Callable[[], None] = lambda: None
         self._gather = _GATHER_SECONDS
         self._store: KeptStore | None = None
-        self._store_used_at = 0.0
+        self._store_used_at = self._store_made_at = 0.0
         self._memory = PassedOnMemory()
         self._is_replaced = False
 
@@ -297,11 +299,12 @@ class Watch:
         self._memory.current = memory
         if self._store is None:
             self._store = KeptStore(self._make_store(config, notice=notice, memory=self._memory))
-            self._store_used_at = self._clock.monotonic()
+            self._store_used_at = self._store_made_at = self._clock.monotonic()
         return self._store
 
     def _close_idle_store(self) -> None:
-        if self._clock.monotonic() - self._store_used_at >= _KEEP_OPEN_SECONDS:
+        now = self._clock.monotonic()
+        if now - self._store_used_at >= _KEEP_OPEN_SECONDS or now - self._store_made_at >= _OLDEST_STORE_SECONDS:
             self._close_store()
 
     def _close_store(self) -> None:

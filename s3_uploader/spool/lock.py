@@ -345,19 +345,9 @@ def acquire(
     extent = extent or Extent()
     locks = _Locks(base_fd, base_dir=base_dir, state_dir=state_dir, extent=extent)
     try:
-        timeout_at = clock() + max(wait_seconds, _SECOND_LOOK)
-        pause = _SECOND_LOOK
-        looks = _LOOKS_AT_STRANGER
-        while (blocked := locks.take()) is not None:
-            left = timeout_at - clock()
-            if left <= 0:
-                # A run that has just ended, or has not written its note yet, looks like nobody's.
-                looks -= 1
-                if not blocked.is_stranger or looks < 0:
-                    raise blocked.error(extent, base_dir, now=now())
-                left = _SECOND_LOOK
-            sleep(min(pause, left))
-            pause = min(pause * 2, _LONGEST_SLEEP)
+        blocked = _take_in_time(locks, max(wait_seconds, _SECOND_LOOK), clock=clock, sleep=sleep)
+        if blocked is not None:
+            raise blocked.error(extent, base_dir, now=now())
         for sentence in locks.notices(now=now()):
             notice(sentence)
     except BaseException:
@@ -377,6 +367,26 @@ def acquire(
         lock_file.write_note_at(note, holder)
     locks.note(None if extent.shares_directory else holder)
     return Lock(locks, note, holder)
+
+
+def _take_in_time(
+    locks: _Locks, seconds: float, *, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> Blocked | None:
+    """Take the locks as soon as they are free. Returns what is still in the way after so many seconds."""
+    timeout_at = clock() + seconds
+    pause = _SECOND_LOOK
+    looks = _LOOKS_AT_STRANGER
+    while (blocked := locks.take()) is not None:
+        left = timeout_at - clock()
+        if left <= 0:
+            # A run that has just ended, or has not written its note yet, looks like nobody's.
+            if not blocked.is_stranger or not looks:
+                break
+            looks -= 1
+            left = _SECOND_LOOK
+        sleep(min(pause, left))
+        pause = min(pause * 2, _LONGEST_SLEEP)
+    return blocked
 
 
 def _blocked_by_unknown() -> Blocked:

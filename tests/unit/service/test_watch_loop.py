@@ -411,6 +411,15 @@ class TestStore:
         assert loop.store.opened == 2
         assert closed == [90, 160]
 
+    def test_is_made_anew(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A watch that always has something to ship finds out now and then, too, what its server can do."""
+        monkeypatch.setattr("s3_uploader.service.watch._OLDEST_STORE_SECONDS", 100.0)
+        for second in range(0, 400, 50):
+            loop.wakeup.at(second, lambda second=second: loop.put(str(second)))  # type: ignore[misc]
+        loop.run(390)
+        assert loop.made == 3
+        assert len(loop.store.objects) == 8
+
     def test_other_destinations(self, tmp_path: Path) -> None:
         """The lock of an FTP server is not held between passes: such a store is closed after each."""
         loop = Loop(tmp_path)
