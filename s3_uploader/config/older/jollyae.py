@@ -12,6 +12,7 @@ from s3_uploader.config.older.found import REPLACED, Older, absolute, ignored, r
 
 _NAME = re.compile(r"\bjollyae(\.py)?\b")
 _OPTIONS = {"b": "bucket", "s": "base_dir", "i": "claim_dir", "d": "completed", "f": "failed", "a": "acl"}
+_KEYS = {"completed": "move_to of on_success", "failed": "move_to of on_failure"}
 _FLAGS = {"-r", "-R", "-n", "-v"}
 _SIMULATED = "--random-no-upload-fail"
 _ENDS_COMMAND = re.compile(r"[;&|<>()]+|[}`]")
@@ -35,18 +36,21 @@ def of_jollyae(text: str) -> Older:
     unread = []
     is_unit = _UNIT.search(text) is not None
     for name, value in list(found.items()):
+        key = _KEYS.get(name, name)
         if "$" in value or "`" in value:
-            unread.append(unknown(name, "a shell would compute it", value))
+            unread.append(unknown(key, "a shell would compute it", value))
         elif "'" in value or '"' in value:
-            unread.append(unknown(name, "a quote is not closed", value))
+            unread.append(unknown(key, "a quote is not closed", value))
         elif is_unit and _SPECIFIER.search(value.replace("%%", "")):
-            unread.append(unknown(name, "the service manager would compute it", value))
+            unread.append(unknown(key, "the service manager would compute it", value))
         else:
             found[name] = value.replace("%%", "%") if is_unit else value
             continue
         del found[name]
-        if name == "completed":
+        if name == "completed" and "-r" not in flags:
             settings["on_success"] = "keep"
+    if settings.get("on_success") == "keep" and found.pop("claim_dir", None):
+        unread.append("claim_dir was left out, because it cannot be used while shipped files are kept.")
     for name in ("bucket", "acl"):
         if name in found:
             settings[name] = found[name]

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from s3_uploader import config
 from s3_uploader.config.older import understood
 
 ZC = """
@@ -260,6 +261,20 @@ def test_a_directory_that_is_not_known(spool: str, why: str) -> None:
     assert found is not None
     assert "base_dir" not in found.settings
     assert why in found.unread[0]
+
+
+def test_where_completed_files_go_is_not_known() -> None:
+    """Until it is known nothing is removed. The result is a configuration that works, also with a working directory."""
+    command = "jollyae.py -b doodad -s /in -i /work -d $DONE"
+    found = understood(command)
+    assert found is not None
+    assert found.unread[0].startswith("move_to of on_success is not known here, because a shell would compute it")
+    assert "claim_dir was left out" in found.unread[1]
+    assert config.from_mapping(dict(found.settings), source="test").on_success == "keep"
+    removed = understood(command + " -r")
+    assert removed is not None
+    assert removed.settings["claim_dir"] == "/work"
+    assert "on_success" not in removed.settings
 
 
 @pytest.mark.parametrize(
