@@ -465,6 +465,24 @@ def test_connection_lost_at_any_command(
     assert server.files() == {"d/file": b"content"}
 
 
+@pytest.mark.parametrize("action", ["hang up", "do and hang up"])
+@pytest.mark.parametrize("command", ["MKD", "CWD", "RNFR", "RNTO", "RMD"])
+def test_connection_lost_while_a_name_is_tried(server: PyFtpServer, tmp_path: Path, command: str, action: str) -> None:
+    """The same for a name that is tried first, whether or not the server has done what it did not answer."""
+    store = new_store(server, max_concurrency=1)
+    store.open()
+    put(store, tmp_path, "plain", b"before")  # how the server treats plain names is known from here on
+    server.commands.clear()
+    server.fault(command, action)
+    put(store, tmp_path, "größe 1", b"content")
+    store.close(timeout=5)
+    assert {path.name: path.read_bytes() for path in server.root.rglob("*")} == {
+        "plain": b"before",
+        "größe 1": b"content",
+    }
+    assert len([line for line in server.commands if line.startswith("STOR")]) == 1
+
+
 def test_answer_to_the_rename_is_lost(
     server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,8 +27,8 @@ class Fault:
     """What happens at the ``turn``-th time that a command comes, instead of what the server would do.
 
     :param command: the FTP command, ``DATA`` for the bytes of an upload.
-    :param action: ``reply`` (refuse with the text), ``hang up``, ``stall`` (go silent), ``lose`` (``DATA`` only: drop
-        the rest of the file and say 226), ``reset`` (``DATA`` only: cut the data connection).
+    :param action: ``reply`` (refuse with the text), ``hang up``, ``do and hang up``, ``stall`` (go silent), ``lose``
+        (``DATA`` only: drop the rest of the file and say 226), ``reset`` (``DATA`` only: cut the data connection).
     :param text: the reply.
     :param after: bytes of an upload after which it happens.
     :param times: how often it happens.
@@ -152,6 +152,9 @@ class PyFtpServer:
                 elif fault.action == "reply":
                     self.respond(fault.text)
                 elif fault.action == "hang up":
+                    self.close()
+                elif fault.action == "do and hang up":
+                    super().process_command(command, *arguments, **options)
                     self.close()
 
             def ftp_RNTO(self, path: str) -> str | None:  # noqa: N802

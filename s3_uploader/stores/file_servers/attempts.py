@@ -90,7 +90,7 @@ class Attempts(Generic[_Session]):
             return self._persist(task, upload, key, self._site.address(key))
         finally:
             # Remove what could not be removed before because the connection was lost.
-            for path in (upload.temporary_path, upload.scratch):
+            for path in (upload.temporary_path, upload.moved_from, upload.scratch):
                 if path:
                     self._site.parts.leave_behind(path)
 

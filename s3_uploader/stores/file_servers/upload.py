@@ -15,7 +15,7 @@ import msgspec
 from s3_uploader.core.errors import ProofError, Scope, StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.file_servers.base import FileSession, Refused
+from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import KeyDecision, Site, Target
 from s3_uploader.stores.file_servers.content import Content
 from s3_uploader.stores.file_servers.learned import Names
@@ -42,6 +42,8 @@ class FileUpload(ABC, Generic[_Session]):
     ) -> None:
         self.temporary_path = ""
         """Where unfinished bytes of ours may be; empty if there are none."""
+        self.moved_from = ""
+        """Where they may be instead, because the connection was lost during a rename; empty if that is known."""
         self.scratch = ""
         """The directory in which the name is tried; empty if there is none."""
         self.probe_path = ""
@@ -138,6 +140,9 @@ class FileUpload(ABC, Generic[_Session]):
         if not self._has_sent or not self.temporary_path:
             return None
         self._has_sent = False
+        origin, self.moved_from = self.moved_from, ""
+        if origin and session.size(origin, thoroughly=True) is not None:
+            self.temporary_path = origin
         try:
             return self._prover.prove(session, self.temporary_path)
         except StoreError as error:
@@ -190,19 +195,28 @@ class FileUpload(ABC, Generic[_Session]):
         """
         name = self._key.rpartition("/")[2]
         scratch = f"{directory.rstrip('/')}/{self._site.parts.new(hidden=self._is_hidden(), kind=NAMES)}"
+        # If the connection is lost, it may have been made.
+        former, self.scratch = self.scratch, scratch
         try:
-            session.make_directory(scratch)
-        except Refused:
-            self._try_name_beside(session, directory, name)
-            return
-        if not session.is_directory(scratch):
-            self._try_name_beside(session, directory, name)
-            return
-        self.scratch = scratch
-        self._move(session, f"{scratch}/{name}")
+            if not self._make_scratch(session, scratch):
+                self._try_name_beside(session, directory, name)
+                return
+            self._move(session, f"{scratch}/{name}")
+        finally:
+            if former:
+                self._site.parts.leave_behind(former)  # only now, because the file may have been in it
         if not is_stored_as(session, scratch, name):
             self.temporary_path = ""  # removed together with the directory
             raise name_changed(self._site.address(self._key))
+
+    def _make_scratch(self, session: _Session, scratch: str) -> bool:
+        """Make the directory in which the name is tried. Returns ``False`` if there is no such right."""
+        try:
+            session.make_directory(scratch)
+        except Refused:
+            self.scratch = ""
+            return False
+        return session.is_directory(scratch)
 
     def _try_name_beside(self, session: _Session, directory: str, name: str) -> None:
         """The same if no directory can be made: the name with a prefix, and with a suffix."""
@@ -219,6 +233,9 @@ class FileUpload(ABC, Generic[_Session]):
         except Refused as refused:
             self.temporary_path = origin
             raise self._without_rename(session, refused) from None
+        except Lost:
+            self.moved_from = origin
+            raise
 
     def _name_it(self, session: _Session, target: Target, proof: tuple[Proof, str]) -> Receipt:
         """Rename the finished file, and check that it has its name."""
