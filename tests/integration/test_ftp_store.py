@@ -465,6 +465,31 @@ def test_connection_lost_at_any_command(
     assert server.files() == {"d/file": b"content"}
 
 
+@pytest.mark.parametrize("command", ["SIZE", "PASV", "STOR", "RETR", "RNFR", "RNTO"])
+def test_server_that_takes_its_leave(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, command: str
+) -> None:
+    """A reply that announces the end of the connection is no refusal of what was asked, whatever that was."""
+    (server.root / "file").write_bytes(b"older content")
+    store = opened(max_concurrency=1)
+    server.fault(command, "reply", "421 Service not available, closing control connection.")
+    receipt = put(store, tmp_path, "file", b"newer content", on_conflict=OnConflict.OVERWRITE)
+    assert not receipt.already_there
+    assert server.files() == {"file": b"newer content"}
+
+
+@pytest.mark.parametrize("reply", ["421 Service not available, closing control connection.", "450 Busy."])
+def test_lock_is_removed_by_a_busy_server(server: PyFtpServer, reply: str) -> None:
+    """A lock whose removal is refused for a moment only does not stay, where it would keep everybody out."""
+    told: list[str] = []
+    store = new_store(server, lock_file="write", notice=lambda level, sentence: told.append(sentence))
+    store.open()
+    server.fault("DELE", "reply", reply)
+    store.close(timeout=5)
+    assert server.files() == {}
+    assert told == []
+
+
 @pytest.mark.parametrize("action", ["hang up", "do and hang up"])
 @pytest.mark.parametrize("command", ["MKD", "CWD", "RNFR", "RNTO", "RMD"])
 def test_connection_lost_while_a_name_is_tried(server: PyFtpServer, tmp_path: Path, command: str, action: str) -> None:

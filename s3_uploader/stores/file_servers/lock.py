@@ -125,8 +125,11 @@ class RemoteLock:
                 session.remove(self._path)
                 removed = True
             except Refused as refused:
-                self._learned.refused("delete", self._path)
-                tell(self._stays(session, refused).message + " " + _HINT)
+                # A lock that stays keeps everybody out, so a server that is busy for a moment is asked once more.
+                removed = session.delete(self._path)
+                if not removed:
+                    self._learned.refused("delete", self._path)
+                    tell(self._stays(session, refused).message + " " + _HINT)
         elif not self._removal_begun:  # else it was removed, and only the answer was lost
             tell(
                 f"The lock file {self._name} on {self._server} was removed or replaced by another client while files "

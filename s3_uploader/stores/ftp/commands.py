@@ -152,8 +152,10 @@ class CommandConnection:
         reply = self.live().reply(seconds=limit if at_most is None else min(limit, at_most))
         self.last_used = time.monotonic()
         if reply[:3] == "421":
-            # The server announces that it closes the connection.
+            # The server announces that it closes the connection; at the login it may mean too many connections.
             self.live().usable = False
+            if self.step == "ready":
+                raise Lost(shown_reply(reply))
         return raise_for(reply, verb)
 
     def limit(self, extra_seconds: float = 0.0) -> float:

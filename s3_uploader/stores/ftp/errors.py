@@ -118,8 +118,6 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
     code = error.code
     if code in FULL:
         return StoreError(message, code=str(code), hint="Make room there.", origin=Origin.FULL)
-    if code == 421:
-        return StoreError(message, code="421", retryable=True, scope=Scope.DESTINATION)
     if code in (425, 522):
         # Servers that require resumed TLS sessions also answer 522 (ProFTPD: 425).
         return StoreError(
