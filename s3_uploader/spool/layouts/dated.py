@@ -210,9 +210,12 @@ class DatedLayout:
         begin = self._epoch_of(year, month, day, hour or 0)
         if begin is None:
             return None
-        # Where clocks are set back an hour lasts two and a day 25: outside UTC the longer one is waited for.
-        slack = 0 if self._epoch_of is utc_epoch else 3600
-        return begin + (86400 if hour is None else 3600) + slack
+        # Where clocks are set back an hour lasts two and a day 25, in Antarctica/Troll 26: outside UTC the longer one
+        # is waited for. Of an hour that comes twice this is the second time.
+        hours = 24 if hour is None else 1
+        if self._epoch_of is not utc_epoch:
+            hours += 2 if hour is None else 1
+        return begin + hours * 3600
 
 
 def period_function(timezone: str) -> PeriodOf | None:

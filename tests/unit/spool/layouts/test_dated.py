@@ -216,6 +216,13 @@ class TestPruning:
         assert not berlin.may_prune(("a", "2020", "10", "25"), now=midnight, child=None, mtime=0)
         assert berlin.may_prune(("a", "2020", "10", "25"), now=midnight + 3610, child=None, mtime=0)
 
+    def test_clock_set_back_by_two_hours(self) -> None:
+        """The directory of a day stays as long as the day lasts, where that is 26 hours."""
+        troll = a_layout(timezone="Antarctica/Troll")
+        midnight = utc(2026, 10, 26, 0, 0)
+        assert not troll.may_prune(("a", "2026", "10", "25"), now=midnight - 1, child=None, mtime=0)
+        assert troll.may_prune(("a", "2026", "10", "25"), now=midnight + 10, child=None, mtime=0)
+
 
 def utc(*numbers: int) -> float:
     """Seconds since the epoch."""
