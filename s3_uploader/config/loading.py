@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
@@ -22,7 +21,6 @@ from s3_uploader.config.validate import (
     location_contradictions,
     replacement_contradictions,
 )
-from s3_uploader.core.control import held_back
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.text import shown_value
 
@@ -239,8 +237,6 @@ def from_mapping(raw: object, *, source: str) -> Config:
     return _configured(raw, source=source, problems=[], places={})
 
 
-# At its first look at a type msgspec crashes if an exception comes in between, such as that of Ctrl-C.
-@held_back((signal.SIGINT,))
 def _configured(raw: object, *, source: str, problems: list[str], places: Mapping[str, str]) -> Config:
     if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         raise ConfigError(source, ["must be a JSON object with at least the keys base_dir and bucket"])

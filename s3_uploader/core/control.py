@@ -1,13 +1,11 @@
-"""Control of time, threads and signals: clocks that tests can replace, the back-off, requests to stop."""
+"""Control of time and threads: clocks that tests can replace, the back-off, requests to stop, starting a thread."""
 
 from __future__ import annotations
 
 import functools
 import select
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,16 +35,6 @@ class Clock(msgspec.Struct, frozen=True):
 def backoff(failures: int, *, first: float, longest: float) -> float:
     """The pause after so many failures in a row, in seconds: it doubles with each of them, up to the longest one."""
     return min(first * 2.0 ** min(max(failures, 1) - 1, 30), longest)
-
-
-@contextmanager
-def held_back(signals: Sequence[signal.Signals]) -> Iterator[None]:
-    """Hold back signals, also from a process that is started meanwhile, which lets them through when it can."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopRequest:

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
-from s3_uploader.core.control import Clock, held_back, start_thread
+from s3_uploader.core.control import Clock, start_thread
 from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import WITHOUT_MEMORY
 from s3_uploader.core.events import Event
@@ -56,7 +56,7 @@ class Worker:
             # Nobody reads it before the process has ended. What does not fit into the pipe is lost, and blocks nobody.
             os.set_blocking(self._printed, False)
             os.set_blocking(prints_to, False)
-            with held_back(SIGNALS):
+            with _held_back(SIGNALS):
                 self.process = subprocess.Popen(
                     python(_PROGRAM, str(to_worker), str(from_worker)),
                     stdin=subprocess.DEVNULL,
@@ -163,6 +163,16 @@ def _pipe(reads: ExitStack, writes: ExitStack) -> tuple[int, int]:
     for end, stack in zip(ends, (reads, writes), strict=True):
         stack.callback(os.close, end)
     return ends
+
+
+@contextmanager
+def _held_back(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Hold back signals, also from a process that is started meanwhile, which lets them through when it can."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _name_of(number: int) -> str:

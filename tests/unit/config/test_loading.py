@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -118,21 +117,6 @@ class TestFiles:
             config.load(str(tmp_path / "none.json"))
         assert str(caught.value).startswith(f"{tmp_path}/none.json: cannot be read: No such file or directory. ")
         assert "s3-uploader-cli init" in caught.value.hint
-
-    def test_ctrl_c_in_the_middle(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It waits until all keys are converted: in the middle of that it would crash the interpreter."""
-        converted: list[object] = []
-        convert = msgspec.convert
-
-        def interrupted(value: object, **options: Any) -> object:
-            signal.raise_signal(signal.SIGINT)
-            converted.append(value)
-            return convert(value, **options)
-
-        monkeypatch.setattr(msgspec, "convert", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            config.from_mapping(SHORTEST, source="config.json")
-        assert converted == list(SHORTEST.values())
 
     def test_a_file_of_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who may not read it learns whose turn it is."""
