@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import _thread
 import select
 import time
 from collections.abc import Callable
@@ -105,6 +105,26 @@ class ScanTrigger:
         return self._is_wanted() and (self._has_come or seconds_since_look >= self.poll_seconds)
 
 
+class Latch:
+    """An event that happens once, on another thread, and that one thread waits for.
+
+    A thread that gets no memory in the middle of :meth:`threading.Event.set` ends with the event's own lock held, and
+    whoever waits for the event waits for ever. :attr:`set` needs no memory.
+    """
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._lock.acquire()
+        self.set: Callable[[], None] = self._lock.release
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the event, but not longer; returns whether it has happened."""
+        if not self._lock.acquire(timeout=seconds):
+            return False
+        self._lock.release()
+        return True
+
+
 def start_thread(thread: threading.Thread) -> None:
     """Start a thread, and wait until it is at its work, but not forever.
 
@@ -114,11 +134,9 @@ def start_thread(thread: threading.Thread) -> None:
 
     :raises RuntimeError: if no thread can be created, or if it has not begun in time.
     """
-    import threading
-
     begun = thread._started  # type: ignore[attr-defined]
-    begun.wait = functools.partial(begun.wait, START_SECONDS)
-    is_at_work = threading.Event()
+    begun.wait = _wait_for_nothing
+    is_at_work = Latch()
     work = thread.run
 
     def run() -> None:
@@ -129,7 +147,12 @@ def start_thread(thread: threading.Thread) -> None:
     thread.start()
     until = time.monotonic() + START_SECONDS
     while not is_at_work.wait(_LOOK_SECONDS):
-        is_late = not thread.is_alive() or time.monotonic() > until
+        is_late = (begun.is_set() and not thread.is_alive()) or time.monotonic() > until
         # It may have begun since the wait, and even have ended.
-        if is_late and not is_at_work.is_set():
+        if is_late and not is_at_work.wait(0):
             raise RuntimeError("a thread has not begun, or not in time; there may be no memory for it")
+
+
+def _wait_for_nothing(timeout: float | None = None) -> bool:
+    """In place of the wait of ``Thread.start``, for an event whose lock may never be released."""
+    return True

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from s3_uploader.core.control import Clock, start_thread
+from s3_uploader.core.control import Clock, Latch, start_thread
 from s3_uploader.core.errors import DestinationBusy, StoreError, lacks_memory
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
@@ -352,7 +352,7 @@ def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[],
     :raises Exception: what :meth:`Store.open` raises.
     """
     raised: list[BaseException] = []
-    is_over = threading.Event()
+    is_over = Latch()
 
     def work() -> None:
         try:
@@ -375,6 +375,8 @@ def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[],
         beat()
         if must_end():
             return False
+        if not thread.is_alive() and not is_over.wait(0):
+            raise MemoryError  # nothing else ends it without a word
     if raised:
         raise raised[0]
     return True

@@ -91,6 +91,30 @@ def test_one_that_has_ended_when_it_is_looked_at() -> None:
     thread.join(10)
 
 
+class LeavesItsLock(threading.Thread):
+    """It gets no memory while it tells that it has begun, and ends with the lock of that event."""
+
+    def _bootstrap_inner(self) -> None:
+        getattr(self, "_set_tstate_lock", lambda: None)()  # until Python 3.12
+        self._started._cond.acquire()  # type: ignore[attr-defined]
+
+
+def test_one_that_leaves_a_lock_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the lock of a thread that is no more."""
+    monkeypatch.setattr(control, "START_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match="there may be no memory for it"):
+        start_thread(LeavesItsLock())
+
+
+def test_a_latch() -> None:
+    """It tells whether something has happened, as often as it is asked."""
+    latch = control.Latch()
+    assert not latch.wait(0.001)
+    threading.Timer(0.01, latch.set).start()
+    assert latch.wait(10)
+    assert latch.wait(0)
+
+
 def test_all_threads_are_started_so() -> None:
     """No module waits without a limit for a thread."""
     package = Path(control.__file__).parents[1]

@@ -11,9 +11,11 @@ from typing import Any, cast
 
 import pytest
 
+from s3_uploader.core.control import Latch
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.ledger.rows import FailingRow
+from s3_uploader.run import admission as admission_module
 from s3_uploader.run.admission import Admission, open_store
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile
@@ -262,6 +264,25 @@ def test_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     store.may_open.set()
     assert open_store(cast(Store, store), must_end=lambda: False, beat=lambda: None)
     assert store.opened == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_without_memory_for_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that dies and cannot say so is not waited for, and what happened is lack of memory."""
+
+    class Unheard(Latch):
+        def __init__(self) -> None:
+            super().__init__()
+            self.set = self.fail
+
+        def fail(self) -> None:
+            raise MemoryError
+
+    monkeypatch.setattr(admission_module, "Latch", Unheard)
+    store = SlowStore()
+    store.may_open.set()
+    with pytest.raises(MemoryError):
+        open_store(cast(Store, store), must_end=lambda: False, beat=lambda: None)
 
 
 def test_next_pass_waits_for_the_one_before() -> None:
