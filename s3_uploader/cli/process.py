@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import signal
 import sys
 from typing import Any
 
@@ -42,9 +43,14 @@ def _import_quickly() -> None:
     stand_ins = {"typing_extensions": None, "platform": platform}
     missing = stand_ins.keys() - sys.modules.keys()
     sys.modules.update({name: stand_ins[name] for name in missing})  # type: ignore[misc]  # None: not to be found
-    # A version that cannot do without them is imported as usual, by the first module that needs it.
-    with contextlib.suppress(ImportError):
-        import msgspec  # noqa: F401
+    # An interruption of what its C code imports is lost there, and the first conversion crashes the interpreter.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        # A version that cannot do without them is imported as usual, by the first module that needs it.
+        with contextlib.suppress(ImportError):
+            import msgspec  # noqa: F401
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for name in missing:
         if sys.modules.get(name) is stand_ins[name]:
             del sys.modules[name]

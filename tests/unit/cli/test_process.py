@@ -43,3 +43,24 @@ process.prepare()
 """
     version = ".".join(str(part) for part in sys.version_info[:3])
     assert printed_by(asks).split() == ["False", version, "True"]
+
+
+def test_ctrl_c_waits_for_the_library_in_c() -> None:
+    """An interruption in the midst of its import would make it crash later; so it comes when the import is over."""
+    program = """
+import signal, sys
+from s3_uploader.cli import process
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "msgspec._core":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+try:
+    process._import_quickly()
+except KeyboardInterrupt:
+    print("msgspec" in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "True\n"
