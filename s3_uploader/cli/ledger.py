@@ -90,7 +90,7 @@ def compact(config_file: str, options: LedgerCompactOptions) -> int:
 @contextlib.contextmanager
 def _spool_alone(configuration: Config, ledger: str) -> Iterator[None]:
     """Keep all runs from the spool. One that is gone, as that of a machine that is no more, needs no lock."""
-    if not os.path.isdir(configuration.base_dir):
+    if _is_gone(configuration.base_dir):
         yield
         return
     root = SpoolRoot(configuration.base_dir)
@@ -108,6 +108,17 @@ def _spool_alone(configuration: Config, ledger: str) -> Iterator[None]:
             yield
     finally:
         root.close()
+
+
+def _is_gone(path: str) -> bool:
+    """Whether nothing is there. On a dead mount, which cannot be looked at, a run may still be at work."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _ledgers_of(source: str) -> list[str]:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from collections.abc import Mapping
 
 from s3_uploader.config.schema import Config
@@ -81,7 +82,8 @@ def create_state_directory(path: str) -> None:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             os.mkdir(path, 0o700)
         except FileExistsError:
-            if not os.path.isdir(path):
+            # A dead mount exists for mkdir(), and isdir() does not say what is wrong with it.
+            if not stat.S_ISDIR(os.stat(path).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
         if not os.access(path, os.W_OK | os.X_OK):
             code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -106,3 +108,20 @@ def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path, monkeypatch: py
         create_state_directory(str(tmp_path / "state"))
     assert caught.value.hint.startswith("Mount it writable")
     assert caught.value.is_denied
+
+
+def test_a_mount_that_died_is_not_called_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mkdir() finds that it exists, and only a look at it tells what is wrong."""
+    path = str(tmp_path / "state")
+    os.mkdir(path)
+    real = os.stat
+
+    def look(asked: Any, **options: Any) -> os.stat_result:
+        if asked == path:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), path)
+        return real(asked, **options)
+
+    monkeypatch.setattr(os, "stat", look)
+    with pytest.raises(StateError, match="cannot be used: Transport endpoint is not connected") as caught:
+        create_state_directory(path)
+    assert caught.value.hint.startswith("Mount its file system again")
