@@ -99,8 +99,8 @@ def test_closing(fault_server: FaultServer, example: Path) -> None:
         assert store.write(example, "key")
         assert [thread.name for thread in own_threads() - threads] == ["s3-native"]
     assert own_threads() <= threads
-    # The server in this process has to notice first.
-    wait_until(lambda: len(os.listdir("/proc/self/fd")) == descriptors, what="the connections were closed")
+    # The server in this process has to notice first. What tests before this one have left may be closed meanwhile, too.
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors, what="the connections were closed")
     assert store.exists("key")[0]
     connection.close()
 
