@@ -157,7 +157,7 @@ def location_contradictions(
 
 def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
     bucket = values.get("bucket", "")
-    of_bucket = re.fullmatch("arn:[^:]*:s3:::([^/]*).*", bucket)
+    of_bucket = re.fullmatch("arn:[^:]*:s3:::([^/]*).*", bucket) if bucket.startswith("arn:") else None
     if of_bucket is not None:
         yield f"bucket: is the ARN of a bucket; give the name alone: {shown_value(of_bucket[1])}"
     elif "://" in bucket:

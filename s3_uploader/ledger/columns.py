@@ -64,6 +64,11 @@ def restored(value: str | bytes) -> str:
     return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
+def behind(prefix: str) -> str | bytes:
+    """What comes behind all texts that begin with ``prefix``, in the order of SQLite: any blob is behind any text."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else b""
+
+
 def stored_message(text: str) -> str | bytes:
     """A message, cut to a readable length."""
     return stored(text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.core.model import Fingerprint, LocationTotals, Totals
 from s3_uploader.ledger import columns, records
-from s3_uploader.ledger.columns import restored, stored
+from s3_uploader.ledger.columns import behind, restored, stored
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, Fate, HistoryTotals, RunRow, ShippedRow
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ class LedgerReader:
     def knows_any(self, prefix: str) -> bool:
         """Whether any name that begins with ``prefix`` has a text that is not empty, of any age."""
         found = self._read(
-            "SELECT 1 FROM memory WHERE name >= ? AND name < ? AND value != '' LIMIT 1", (prefix, _behind(prefix))
+            "SELECT 1 FROM memory WHERE name >= ? AND name < ? AND value != '' LIMIT 1", (prefix, behind(prefix))
         )
         return bool(found)
 
@@ -363,14 +363,9 @@ class LedgerReader:
         now = self._clock()
         rows = self._read(
             "SELECT name, value FROM memory WHERE name >= ? AND name < ? AND noted_at BETWEEN ? AND ?",
-            (prefix, _behind(prefix), now - max_age, now + max_age),
+            (prefix, behind(prefix), now - max_age, now + max_age),
         )
         return EndpointMemory({name[len(prefix) :]: value for name, value in rows}, prefix=prefix)
-
-
-def _behind(prefix: str) -> str | bytes:
-    """What comes behind all names that begin with ``prefix``, in the order of SQLite: any blob is behind any text."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else b""
 
 
 def has_failing(read: Callable[[str], list[tuple[Any, ...]]]) -> bool:

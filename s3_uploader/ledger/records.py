@@ -10,7 +10,7 @@ import msgspec
 
 from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.text import shown_text
-from s3_uploader.ledger.columns import SHIPPED_COLUMNS, kept_values, shipped_values, stored, stored_message
+from s3_uploader.ledger.columns import SHIPPED_COLUMNS, behind, kept_values, shipped_values, stored, stored_message
 from s3_uploader.ledger.rows import Fate, ShippedRow
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chun
     ).rowcount
     connection.execute(
         "DELETE FROM memory WHERE name >= :names AND name < :behind AND (noted_at < :begin OR value = '')",
-        {"names": OUTDATED_OBJECTS, "behind": OUTDATED_OBJECTS[:-1] + ";", "begin": begin},
+        {"names": OUTDATED_OBJECTS, "behind": behind(OUTDATED_OBJECTS), "begin": begin},
     )
     if not files and not runs and not hours:
         # Somebody removed rows by hand, so that there are fewer than were counted.

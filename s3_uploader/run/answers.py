@@ -86,8 +86,9 @@ class Answers:
         A destination that is unreachable at the end, or refuses the credentials that it has accepted, as when they
         expire, became so during the run. Then no file is blamed.
         """
-        is_destination = not self._breaker.successes or self._breaker.is_out_of_order(has_plain_name=_has_plain_name)
-        if self._breaker.is_in_doubt and is_destination:
+        if not self._breaker.is_in_doubt:
+            return
+        if not self._breaker.successes or self._breaker.is_out_of_order(has_plain_name=_has_plain_name):
             self._blame_destination()
         for upload, error in self._breaker.take_doubts():
             self._blame_file(upload, error)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import os
 import re
 from collections.abc import Iterator
 
+from s3_uploader.core.files import try_flock
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool.root import SpoolRoot
 
@@ -49,8 +49,7 @@ def _is_left_behind(claim: str) -> bool:
     try:
         lock = os.open(os.path.join(claim, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return bool(os.listdir(os.path.join(claim, FILES)))
+            return bool(try_flock(lock, shared=True) and os.listdir(os.path.join(claim, FILES)))
         finally:
             os.close(lock)
     except OSError:
