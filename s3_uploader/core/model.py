@@ -128,6 +128,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     :param already_there: the same content was under the key before, nothing was replaced.
     :param stored_size: number of bytes stored, where they are not those of the file but compressed ones.
     :param encoding: how they are compressed; empty if they are not.
+    :param after_lost_answer: it was found under the key after an attempt without an answer, which may have stored it,
+        or it was there before.
     """
 
     key: str
@@ -139,6 +141,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     already_there: bool = False
     stored_size: int | None = None
     encoding: str = ""
+    after_lost_answer: bool = False
+
+    @property
+    def may_be_the_file(self) -> bool:
+        """Whether the object may have been there before the upload: if the destination leads back, it is the file."""
+        return self.already_there or self.after_lost_answer
 
 
 OTHER_LOCATIONS = "/others"

@@ -103,7 +103,7 @@ class SecondCopies:
             return None
         reason = error.message if isinstance(error, StoreError) else f"{error}."
         return _not_confirmed(
-            f"it was there already; when the local file was to be removed, that could not be confirmed: {reason}"
+            f"it was found there; when the local file was to be removed, that could not be confirmed: {reason}"
         )
 
     def judge(self, file: OpenFile, receipt: Receipt) -> None:
@@ -128,12 +128,12 @@ class SecondCopies:
             found = self._has_a_probe_beside(file.candidate.directory, receipt.key)
         except OSError as error:
             return _not_confirmed(
-                f"it was there already; whether that is the local file itself cannot be found out: {error.strerror}"
+                f"it was found there; whether that is the local file itself cannot be found out: {error.strerror}"
             )
         if found:
             return self._refuse(shown_name(self._store.address(receipt.key)))
         if found is None:
-            return _not_confirmed("it was there already; whether that is the local file itself got no answer")
+            return _not_confirmed("it was found there; whether that is the local file itself got no answer")
         self.is_apart = True
         return None
 
@@ -172,7 +172,7 @@ class SecondCopies:
 
         :param changed: the file itself has changed meanwhile, perhaps because it was written through the destination.
         """
-        if not receipt.already_there and self._keys < _MOST_KEYS:
+        if not receipt.may_be_the_file and self._keys < _MOST_KEYS:
             self._keys += 1
             self._note_delivered(receipt)
             if len(self._new) < _KEPT_KEYS:
@@ -188,7 +188,7 @@ class SecondCopies:
             if self._is_in_the_spool(names, name, file, receipt, changed=changed):
                 self._refuse(shown_name(self._store.address(receipt.key)))
                 return
-        if not changed and not receipt.already_there:
+        if not changed and not receipt.may_be_the_file:
             self.is_apart = True
 
     def suspect(self, file: OpenFile) -> None:

@@ -239,7 +239,7 @@ class Settlement:
             for upload, receipt, _ in self._leaving.take(leaving):
                 self._note_outdated(upload, receipt)
             for file, (_, receipt, _), has_lost_its_name in self._leaving.detached():
-                if receipt.already_there and has_lost_its_name:
+                if receipt.may_be_the_file and has_lost_its_name:
                     self._looks[id(file)] = self.second_copies.ask(receipt)
         except StateError:
             for upload in unsettled.values():
@@ -292,7 +292,7 @@ class Settlement:
     def _withheld(self, upload: FileTask, receipt: Receipt) -> StoreError | None:
         """Why a file that stays in the spool may not be recorded: the object may be the file itself."""
         copies = self.second_copies
-        if copies.refusal is None and receipt.already_there and self._on_success.keep:
+        if copies.refusal is None and receipt.may_be_the_file and self._on_success.keep:
             copies.by_its_own_name(upload.file, receipt)
         return copies.refusal
 
@@ -318,7 +318,7 @@ class Settlement:
                 if error is not None:
                     missing.append((file, receipt))
                 return error
-            return copies.by_a_probe(file, receipt) if receipt.already_there else None
+            return copies.by_a_probe(file, receipt) if receipt.may_be_the_file else None
 
         self._leaving.withhold(why_not)
         # The others have the same cause, or the next run finds their cause.

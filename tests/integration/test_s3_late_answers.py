@@ -36,6 +36,11 @@ def gives_up_waiting(_: Exchange, answer: Answer) -> Answer:
     return Answer(status=504, headers={"Content-Type": "text/html"}, body=b"<html>504 Gateway Time-out</html>")
 
 
+def fails_late(_: Exchange, answer: Answer) -> Answer:
+    """The server has done it, and says that it has failed."""
+    return error_answer("InternalError")
+
+
 def is_missing(_: Exchange) -> Answer:
     """The object is not shown yet."""
     return error_answer("NoSuchKey")
@@ -69,6 +74,22 @@ def test_a_completion_behind_a_gateway(fault_server: FaultServer, engine: str, s
     assert not receipt.already_there
     assert fault_server.objects()["large.dat"] == LARGE
     assert fault_server.counts()["UploadPart"] == 2
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_content_that_may_have_been_there_before(
+    fault_server: FaultServer, engine: str, station: Station, size: int
+) -> None:
+    """What is found after an attempt without an answer may be older: the receipt says so, and calls it not old."""
+    store = station.store(fault_server.endpoint, engine)
+    assert not station.put(store, "first.dat", b"first").may_be_the_file
+    fault_server.faults.add(
+        Fault(name="lost", operations=("PutObject", *COMPLETE), key="again.dat", before_answer=fails_late)
+    )
+    receipt = station.put(store, "again.dat", LARGE[:size])
+    assert (receipt.already_there, receipt.after_lost_answer) == (False, True)
+    assert receipt.may_be_the_file
+    fault_server.assert_all_used()
 
 
 def test_an_object_that_is_shown_late(fault_server: FaultServer, engine: str, station: Station) -> None:

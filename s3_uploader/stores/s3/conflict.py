@@ -272,6 +272,7 @@ class ContestedUpload(NamedUpload):
                 etag=clean_etag(headers.get("etag", "")),
                 version_id=headers.get("x-amz-version-id", ""),
                 already_there=not ours,
+                after_lost_answer=ours,
             )
         )
 

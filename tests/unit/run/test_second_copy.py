@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from s3_uploader.core.errors import StoreError
@@ -39,6 +40,15 @@ class Mirror(FakeStore):
         return receipt
 
 
+class Unanswering(Mirror):
+    """The same, but the answer to the first attempt is lost each time, and the second one finds the object."""
+
+    def store_silently(self, asked: Put) -> Receipt:
+        """Answer as a store does that cannot tell whether its first attempt has stored the object."""
+        receipt = super().store_silently(asked)
+        return msgspec.structs.replace(receipt, already_there=False, after_lost_answer=True)
+
+
 def mirror(tmp_path: Path, below: str = ".", *, prefix: str = "") -> Harness:
     """A spool whose destination is the spool, or a directory of it."""
     harness = Harness(tmp_path)
@@ -61,6 +71,18 @@ def test_the_spool_itself(tmp_path: Path, prefix: str, keep: bool) -> None:
     assert report.shipped == 0
     assert report.left == {Left.POSTPONED.value: 5}
     assert harness.names() == names
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_spool_itself_and_a_lost_answer(tmp_path: Path, keep: bool) -> None:
+    """An object that is found after a lost answer may be the file itself, as one that was there already."""
+    harness = mirror(tmp_path)
+    harness.store = Unanswering(harness.base)
+    harness.on_success = SuccessPolicy(keep=keep)
+    harness.write("d/1", "the only copy")
+    report = harness.run()
+    assert (report.exit_code, report.code, report.shipped) == (3, "SameAsSpool", 0)
+    assert harness.names() == {"d/1"}
 
 
 def test_below_the_spool(tmp_path: Path) -> None:
