@@ -19,6 +19,16 @@ _PING = r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5
 
 _BUCKET = r"[A-Za-z0-9._~!$&'()*+,;=:@-]+"
 """What stands for itself in a path of a URL (RFC 3986). Real names are of letters, digits, hyphens and dots."""
+_MOST_OF_A_BUCKET = 256
+"""Swift's limit for a container, the largest of all; S3's is 63."""
+_ARN = re.compile(
+    "arn:aws[^:]*:"
+    "((s3|s3-object-lambda):[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}"
+    "|s3-outposts:[a-z0-9-]+:[0-9]{12}:outpost[/:][A-Za-z0-9-]{1,63}[/:]accesspoint[/:][A-Za-z0-9-]{1,63})"
+)
+"""What botocore takes for the ARN of an access point. With any other it refuses each single request."""
+_SERVICES = ("s3", "s3-object-lambda", "s3-outposts")
+_AN_ARN = "arn:aws:s3:eu-west-1:111122223333:accesspoint/my-point"
 _MOST_SECONDS = 10**9
 _MOST = 2**63 - 1
 _TIME_ZONE = "Europe/Madrid"
@@ -155,17 +165,42 @@ def location_contradictions(
         yield from (f"{key}.{problem}" for problem in _header_contradictions(headers))
 
 
-def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
-    bucket = values.get("bucket", "")
-    of_bucket = re.fullmatch("arn:[^:]*:s3:::([^/]*).*", bucket) if bucket.startswith("arn:") else None
-    if of_bucket is not None:
-        yield f"bucket: is the ARN of a bucket; give the name alone: {shown_value(of_bucket[1])}"
+def _bucket_problems(bucket: str) -> Iterator[str]:
+    if bucket.startswith("arn:"):
+        if not _ARN.fullmatch(bucket):
+            yield _wrong_arn(bucket)
     elif "://" in bucket:
-        yield "bucket: is a name, no URL. Put a path inside the bucket into key_prefix, a service into endpoint_url"
-    elif "/" in bucket and not bucket.startswith("arn:"):
-        yield "bucket: is a name without slashes. Put a path inside the bucket into key_prefix"
-    elif bucket and not re.fullmatch(_BUCKET, bucket.replace("/", "")):
-        yield f"bucket: {shown_value(bucket)} cannot be a name, which has letters, digits, hyphens and dots"
+        yield "is a name, no URL. Put a path inside the bucket into key_prefix, a service into endpoint_url"
+    elif "/" in bucket:
+        yield "is a name without slashes. Put a path inside the bucket into key_prefix"
+    elif bucket and (not re.fullmatch(_BUCKET, bucket) or bucket in (".", "..")):
+        yield f"{shown_value(bucket)} cannot be a name, which has letters, digits, hyphens and dots"
+    elif len(bucket) > _MOST_OF_A_BUCKET:
+        yield f"has at most {_MOST_OF_A_BUCKET} characters (63 at Amazon S3), not {len(bucket)}"
+
+
+def _wrong_arn(arn: str) -> str:
+    of_bucket = re.fullmatch("arn:[^:]*:(?:s3:::|s3express:[^/]*:bucket/)([^/]+).*", arn)
+    if of_bucket is not None:
+        return f"is the ARN of a bucket; give the name alone: {shown_value(of_bucket[1])}"
+    _, partition, service, region, account, what = (arn.split(":", 5) + [""] * 5)[:6]
+    if not partition.startswith("aws"):
+        why = f"its second part is aws, aws-cn or the like, not {shown_value(partition)}"
+    elif service not in _SERVICES:
+        why = f"its third part is s3, not {shown_value(service)}"
+    elif not re.fullmatch("[a-z0-9-]*", region) or (service == "s3-outposts" and not region):
+        why = f"its fourth part is a region, not {shown_value(region)}"
+    elif not re.fullmatch("[0-9]{12}", account):
+        why = f"its fifth part is an account of 12 digits, not {shown_value(account)}"
+    elif service == "s3-outposts":
+        why = f"it ends with outpost/ID/accesspoint/NAME, not {shown_value(what)}"
+    else:
+        why = f"it ends with accesspoint/NAME, not {shown_value(what)}"
+    return f"is not the ARN of an access point: {why}. Write it like {_AN_ARN}"
+
+
+def _s3_contradictions(values: dict[str, Any]) -> Iterator[str]:
+    yield from (f"bucket: {problem}" for problem in _bucket_problems(values.get("bucket", "")))
     sse = values.get("sse")
     if values.get("sse_kms_key_id") is not None and sse not in ("aws:kms", "aws:kms:dsse"):
         yield 'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"'

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from botocore.handlers import VALID_S3_ARN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -329,6 +330,18 @@ class TestProblems:
                 'bucket: is the ARN of a bucket; give the name alone: "my-bucket"',
             ),
             (
+                {**SHORTEST, "bucket": "arn:aws:s3express:us-west-2:111122223333:bucket/b--usw2-az1--x-s3"},
+                'bucket: is the ARN of a bucket; give the name alone: "b--usw2-az1--x-s3"',
+            ),
+            (
+                {**SHORTEST, "bucket": ".."},
+                'bucket: ".." cannot be a name, which has letters, digits, hyphens and dots',
+            ),
+            (
+                {**SHORTEST, "bucket": "b" * 257},
+                "bucket: has at most 256 characters (63 at Amazon S3), not 257",
+            ),
+            (
                 {**SHORTEST, "bucket": "s3://my-bucket/sensors"},
                 "bucket: is a name, no URL. Put a path inside the bucket into key_prefix, a service into endpoint_url",
             ),
@@ -389,6 +402,35 @@ class TestProblems:
     def test_contradictions_are_found(self, raw: dict[str, Any], problem: str) -> None:
         """Keys that are right by themselves and wrong together are refused before anything is uploaded."""
         assert problems_of(raw) == [problem]
+
+    @pytest.mark.parametrize(
+        ("arn", "why"),
+        [
+            ("arn:aws:s3:eu-west-1:111122223333:accesspoint/mine", None),
+            ("arn:aws-cn:s3:cn-north-1:111122223333:accesspoint:mine", None),
+            ("arn:aws:s3::111122223333:accesspoint/mfzwi23gnjvgw.mrap", None),
+            ("arn:aws:s3-object-lambda:eu-west-1:111122223333:accesspoint/mine", None),
+            ("arn:aws:s3-outposts:eu-west-1:111122223333:outpost/op-0123/accesspoint/mine", None),
+            ("arn:aws:s3:eu-west-1:111122223333:accesspoint", "ends with accesspoint/NAME"),
+            ("arn:aws:s3:eu-west-1:111122223333:accesspoint/mine/object/x", "ends with accesspoint/NAME"),
+            ("arn:aws:s3-outposts:eu-west-1:111122223333:accesspoint/mine", "ends with outpost/ID/accesspoint/NAME"),
+            ("arn:aws:s3-outposts::111122223333:outpost/op-0123/accesspoint/mine", 'a region, not ""'),
+            ("arn:aws:s3:EU:111122223333:accesspoint/mine", 'a region, not "EU"'),
+            ("arn:aws:iam::111122223333:role/mine", 's3, not "iam"'),
+            ("arn:aws:s3:eu-west-1:1:accesspoint/mine", 'an account of 12 digits, not "1". Write it like arn:aws:s3:'),
+            ("arn:amazon:s3:eu-west-1:111122223333:accesspoint/mine", 'aws-cn or the like, not "amazon"'),
+            ("arn:", "aws-cn or the like"),
+        ],
+    )
+    def test_the_arn_of_an_access_point(self, arn: str, why: str | None) -> None:
+        """What botocore refuses with each request is refused here, with the part that is wrong."""
+        assert (VALID_S3_ARN.search(arn) is None) == (why is not None)
+        if why is None:
+            assert config.from_mapping({**SHORTEST, "bucket": arn}, source="config.json")
+        else:
+            (problem,) = problems_of({**SHORTEST, "bucket": arn})
+            assert problem.startswith("bucket: is not the ARN of an access point: ")
+            assert why in problem
 
     def test_a_machine_without_time_zones_is_told_apart_from_a_wrong_name(
         self, monkeypatch: pytest.MonkeyPatch
