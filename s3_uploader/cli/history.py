@@ -28,7 +28,7 @@ from s3_uploader.cli.output import (
     zoned_time,
 )
 from s3_uploader.cli.settings import load
-from s3_uploader.cli.times import parse_time
+from s3_uploader.cli.times import parse_period
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.text import counted, shown_duration, shown_name, shown_size, shown_text
@@ -67,12 +67,12 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, options: HistoryOptions | AuditOptions) -> Selection:
         """Make the selection of a command's options.
 
-        :raises UsageProblem: if a time cannot be understood.
+        :raises UsageProblem: if a time cannot be understood, or if there is nothing between the two.
         """
-        now = time.time()
+        since, until = parse_period(options.since, options.until, now=time.time())
         return cls(
-            since=None if options.since is None else parse_time(options.since, now=now),
-            until=None if options.until is None else parse_time(options.until, now=now),
+            since=since,
+            until=until,
             match=options.match,
             location=options.location,
             limit=options.limit if isinstance(options, HistoryOptions) else None,

@@ -26,6 +26,9 @@ from s3_uploader.inspection.status import SpoolStatus
 
 _SHORTEST_PAUSE = 2.0
 _CLOSE_SECONDS = 0.5
+_CLEAR = "\x1b[H\x1b[2J"
+_WITHOUT_ESCAPES = ("", "dumb", "unknown")
+"""Values of TERM of terminals that show what should clear the screen; that of an editor, for example."""
 _WORDS = {STUCK: "stuck", UNKNOWN: "unknown", ATTENTION: "attention", OK: "ok"}
 
 
@@ -165,12 +168,13 @@ def _figures(each: Seen) -> str:
 
 
 def live(lines: Callable[[], list[str]]) -> int:
-    """Show the lines anew every two seconds until Ctrl-C.
+    """Show the lines anew every two seconds until Ctrl-C, below one another where the screen cannot be cleared.
 
     :raises UsageProblem: without a terminal.
     """
     if not sys.stdout.isatty():
         raise UsageProblem("--watch needs a terminal.", hint="Use --json for programs.")
+    clear = "\n" if os.environ.get("TERM", "") in _WITHOUT_ESCAPES else _CLEAR
     try:
         while True:
             began = time.monotonic()
@@ -179,7 +183,7 @@ def live(lines: Callable[[], list[str]]) -> int:
             if len(shown) > rows - 2:
                 shown = [*shown[: rows - 3], f"… and {len(shown) - rows + 3:,} lines more"]
             clock = time.strftime("%H:%M:%S %Z")
-            print_lines([f"\x1b[H\x1b[2J{cut(f'{clock}, every 2 s; press Ctrl-C to stop', width)}", *shown])
+            print_lines([f"{clear}{cut(f'{clock}, every 2 s; press Ctrl-C to stop', width)}", *shown])
             sys.stdout.flush()
             # A look that takes long must not keep the machine busy.
             time.sleep(max(_SHORTEST_PAUSE, 3 * (time.monotonic() - began)))

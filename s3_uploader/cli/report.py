@@ -14,7 +14,7 @@ from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import json_bytes, print_note, with_source, write_bytes
 from s3_uploader.cli.settings import load
-from s3_uploader.cli.times import parse_time
+from s3_uploader.cli.times import parse_period
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.files import replace_file
 from s3_uploader.core.text import counted, shown_name
@@ -73,12 +73,9 @@ def _make(config_file: str | None, options: ReportOptions, *, output: str | None
     if output is None and not as_json and sys.stdout.isatty():
         raise UsageProblem("A terminal cannot show the page.", hint="Name a file with -o.")
     now = time.time()
-    begin = None if since is None else parse_time(since, now=now)
-    end = None if until is None else parse_time(until, now=now)
-    if begin is not None and begin >= (now if end is None else min(end, now)):
-        raise UsageProblem(
-            "The period of the report ends before it begins.", hint="Let --since be earlier than --until."
-        )
+    begin, end = parse_period(since, until, now=now)
+    if begin is not None and begin >= now:
+        raise UsageProblem("The period of the report has not begun.", hint="Let --since be earlier than now.")
     numbers = _numbers(config_file, options, begin, end, now)
     # Names are escaped in the page, so that it is UTF-8 whatever they are.
     _write(

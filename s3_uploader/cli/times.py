@@ -50,6 +50,21 @@ def parse_time(text: str, *, now: float) -> float:
     return moment.timestamp() if moment.tzinfo else time.mktime(moment.timetuple())
 
 
+def parse_period(since: str | None, until: str | None, *, now: float) -> tuple[float | None, float | None]:
+    """Parse the times of ``--since`` and ``--until``.
+
+    :raises UsageProblem: if one cannot be understood, or if there is nothing between them.
+    """
+    begin = None if since is None else parse_time(since, now=now)
+    end = None if until is None else parse_time(until, now=now)
+    if begin is not None and end is not None and begin >= end:
+        raise UsageProblem(
+            f"The period from --since {since} until --until {until} ends before it begins.",
+            hint="Let --since be the earlier time: 2h is earlier than 1h.",
+        )
+    return begin, end
+
+
 def _days_back(text: str, now: float) -> int | None:
     """The number of days between a named day and today."""
     if text in ("today", "yesterday"):

@@ -110,6 +110,9 @@ def test_a_wrong_command_line_is_exit_code_2(site: Site, arguments: tuple[str, .
 def test_history_with_a_time_that_is_none(site: Site) -> None:
     """A time that cannot be understood is named, with how to write one."""
     site.ship_to_directory()
+    for command in ("history", "audit"):
+        (line,) = refused(site.run(command, "--since", "1h", "--until", "2h"))
+        assert "ends before it begins" in line
     lines = refused(site.run("history", "--since", "yesteryear"))
     (line,) = lines
     assert line.startswith("'yesteryear' is no time. Write it like 2026-11-20, 2026-11-20T15:04, yesterday, monday, 2h")

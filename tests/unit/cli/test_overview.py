@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from s3_uploader.cli import overview
 from s3_uploader.cli.overview import Seen, overview_lines
 from s3_uploader.cli.verdict import OK, UNKNOWN
 
@@ -31,3 +34,21 @@ def test_a_trouble_of_many_is_told_once() -> None:
     assert sum(SEEN[0].error in line for line in lines) == 1
     assert [line.split()[-2:] for line in lines[-2:]] == [["as", "attic"]] * 2
     assert sum(SEEN[0].error in line for line in overview_lines(same, columns=None)) == 3
+
+
+@pytest.mark.parametrize(("term", "clears"), [("xterm", True), ("dumb", False), ("", False)])
+def test_a_terminal_that_cannot_be_cleared(
+    term: str, clears: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In an editor's terminal, for example, --watch prints one state below the other, without escape sequences."""
+
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("time.sleep", stop)
+    assert overview.live(lambda: ["ok"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith("press Ctrl-C to stop\nok\n")
+    assert ("\x1b" in shown) == clears

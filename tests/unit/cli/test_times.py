@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from s3_uploader.cli.times import parse_time
+from s3_uploader.cli.times import parse_period, parse_time
 from s3_uploader.core.errors import UsageProblem
 
 SUNDAY = 1_600_000_000.0
@@ -56,3 +56,17 @@ def test_no_time(text: str) -> None:
     """What is no time is refused, with examples."""
     with pytest.raises(UsageProblem, match=r"is no time\. Write it like 2026-11-20.*yesterday, monday"):
         parse_time(text, now=SUNDAY)
+
+
+def test_a_period() -> None:
+    """Both ends are optional; one that has not begun yet is one."""
+    assert parse_period("2h", "1h", now=SUNDAY) == (SUNDAY - 7200, SUNDAY - 3600)
+    assert parse_period(None, None, now=SUNDAY) == (None, None)
+    assert parse_period("2020-10-01", None, now=SUNDAY) == (1_601_503_200.0, None)
+
+
+@pytest.mark.parametrize(("since", "until"), [("1h", "2h"), ("today", "today"), ("2020-09-02", "2020-09-01")])
+def test_a_period_of_no_time(since: str, until: str) -> None:
+    """Ends that were exchanged are refused: nothing would be found, and an audit would find nothing wrong."""
+    with pytest.raises(UsageProblem, match=f"from --since {since} until --until {until} ends before it begins"):
+        parse_period(since, until, now=SUNDAY)
