@@ -218,6 +218,9 @@ class Intake:
             return
         if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
             return
+        if self._answers.refusals.are_known and self._answers.leaves_for_others(candidate.location):
+            self._settlement.leftovers.leave(candidate, Left.WAITING, "others beside it have just been refused")
+            return
         target = self._routes(candidate) if self._flight.under_way else None
         if target is not None and self._flight.is_sending(target.key):
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is in flight")

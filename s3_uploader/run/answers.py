@@ -11,7 +11,7 @@ from s3_uploader.core.model import Left, Receipt, RunEnd
 from s3_uploader.core.text import is_plain
 from s3_uploader.run import second_copy
 from s3_uploader.run.ending import Ending
-from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
+from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral, Refusals
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.settlement import Settlement
 
@@ -27,6 +27,7 @@ class Answers:
     :param submit: passes a file to the store again.
     :param deferral: tells whether the failure of a file proves nothing yet.
     :ivar beat: heartbeat, called whenever it waits.
+    :ivar refusals: knows which locations are refused.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Answers:
         self.beat = beat
         self._submit = submit
         self._deferral = deferral
+        self.refusals = Refusals()
         settlement.second_copies.wait = self._wait_for_looks
 
     def take(self) -> None:
@@ -73,6 +75,16 @@ class Answers:
         due = self._settlement.seconds_until_due()
         self._take_one(timeout=at_most if due is None else min(at_most, due))
         self.take()
+
+    def leaves_for_others(self, location: str) -> bool:
+        """Whether a file is left because others of its location are refused. The answer to a sample is waited for."""
+        while (
+            self.refusals.needs_answer(location)
+            and self._flight.is_sending_from(location)
+            and not self._ending.is_due()
+        ):
+            self.wait()
+        return self.refusals.leaves(location)
 
     def heed_refusal(self) -> None:
         """End the run if the destination turned out to be the spool."""
@@ -113,6 +125,8 @@ class Answers:
             return
         self._window.succeeded(size=upload.file.fingerprint.size, now=self._clock.monotonic())
         self._settlement.add(upload, answer)
+        if self.refusals.are_known:
+            self.refusals.accepted(upload.file.candidate.location)
         for doubtful, error in self._breaker.succeeded():
             self._try_again_or_blame(doubtful, error)
 
@@ -165,6 +179,9 @@ class Answers:
     def _blame_file(self, upload: FileTask, error: StoreError) -> None:
         if error.may_pass:
             self._window.struggled()
+        location = upload.file.candidate.location
+        if self.refusals.refused(location, error, failed_before=upload.failed_before):
+            self._ending.abandon(RunEnd.DESTINATION, error)
         self._settlement.fail(upload, error)
 
     def _blame_destination(self) -> None:

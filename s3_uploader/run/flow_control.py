@@ -1,11 +1,13 @@
 """Flow control: how many files are sent at once, and which of them wait while the destination is in doubt.
 
-Three parts decide by what they are told, and do nothing by themselves: :class:`AdaptiveLimit` the number of uploads in
-flight, :class:`CircuitBreaker` whose error a failure is, and :class:`Deferral` which files wait until that is known.
+Four parts decide by what they are told, and do nothing by themselves: :class:`AdaptiveLimit` the number of uploads in
+flight, :class:`CircuitBreaker` whose error a failure is, :class:`Deferral` which files wait until that is known, and
+:class:`Refusals` which files are left because others like them are refused.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -33,6 +35,10 @@ _SLOW_PROBES = 4
 """The run ends when so many files in a row fail slowly, if the destination worked in this run."""
 _DOUBT_SECONDS = 5.0
 """Seconds of doubt after which failures count as slow, and uploads in flight are no longer waited for."""
+_REFUSED_EVERYWHERE = 4
+"""The run ends when files of so many locations, and :data:`_PROBES` of each on average, are refused in a row."""
+_LONGEST_GAP = 64
+"""Most files that are left between two samples, so that a few that would be accepted are not missed for long."""
 _MOST_DEFERRED = 1000
 _OF_NO_FILE = (Origin.CREDENTIALS, Origin.CREDENTIAL_SOURCE, Origin.CLOCK, Origin.BUCKET)
 
@@ -302,3 +308,72 @@ class Deferral:
         :param in_doubt: it is to be found out whether an error is the destination's.
         """
         return (in_doubt or self._has_seen_unplain_fail) and self.may_be_its_name(path)
+
+
+class _Refused:
+    """What is known of a location in which files are refused."""
+
+    __slots__ = ("gap", "in_a_row", "left")
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self.gap = 1
+        """How many files are left before the next one is tried."""
+        self.left = 0
+
+
+class Refusals:
+    """Tries ever fewer files of a location in which one after the other is refused for want of a right.
+
+    Such a refusal is an error of one file, because a right may be missing for some keys while others are accepted
+    (:class:`CircuitBreaker`). But a right that is taken away during a run is missing for all, and each file that waits
+    would cost a request and an entry in the ledger. So after some refusals in a row one file is tried as a sample, and
+    each time more are left before the next one. One that is accepted ends that.
+
+    Where that happens in several locations and no file of any is accepted in between, the destination refuses all.
+
+    :ivar are_known: whether there was any; if not, nothing else needs to be asked.
+    """
+
+    def __init__(self) -> None:
+        self._by_location: dict[str, _Refused] = {}
+        self._since_success: Counter[str] = Counter()
+        self.are_known = False
+
+    def accepted(self, location: str) -> None:
+        """Take note of a successful upload."""
+        self._since_success.clear()
+        self._by_location.pop(location, None)
+
+    def refused(self, location: str, error: StoreError, *, failed_before: bool) -> bool:
+        """Take note of a failed upload. Returns whether the destination refuses everything.
+
+        :param failed_before: an earlier run could not ship the file, so it shows nothing about the others.
+        """
+        if error.origin is not Origin.FILE_RIGHT:
+            return False
+        if location in self._by_location or len(self._by_location) < _MOST_DEFERRED:
+            self._by_location.setdefault(location, _Refused()).in_a_row += 1
+            self.are_known = True
+        if failed_before:
+            return False
+        self._since_success[location] += 1
+        locations, files = len(self._since_success), sum(self._since_success.values())
+        return locations >= _REFUSED_EVERYWHERE and files >= _REFUSED_EVERYWHERE * _PROBES
+
+    def needs_answer(self, location: str) -> bool:
+        """Whether to wait for the uploads of this location before its next file is considered."""
+        refused = self._by_location.get(location)
+        return refused is not None and refused.in_a_row >= _PROBES and refused.left == 0
+
+    def leaves(self, location: str) -> bool:
+        """Whether the next file of a location is left."""
+        refused = self._by_location.get(location)
+        if refused is None or refused.in_a_row < _PROBES:
+            return False
+        if refused.left < refused.gap:
+            refused.left += 1
+            return True
+        refused.left = 0
+        refused.gap = min(2 * refused.gap, _LONGEST_GAP)
+        return False

@@ -157,6 +157,10 @@ class UploadsInFlight:
         """
         return key in self._keys
 
+    def is_sending_from(self, location: str) -> bool:
+        """Whether a file of this location is in flight."""
+        return any(upload.file.candidate.location == location for upload, _ in self.under_way.values())
+
     def oldest(self) -> float | None:
         """When the oldest upload in flight began, in monotonic seconds; ``None`` if there is none."""
         return min((upload.began for upload, _ in self.under_way.values()), default=None)

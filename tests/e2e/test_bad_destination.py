@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.site import ENGINES, Finished, Site
 from tests.servers.certificates import make_certificates
-from tests.servers.fault_script import error, hang, hang_up
+from tests.servers.fault_script import error, hang, hang_up, run_before_answer
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import MakeFaultServer
 from tests.servers.nginx_sink import NginxSink
@@ -102,6 +102,22 @@ def test_access_denied(waiting: Site, fault_server: FaultServer, engine: str) ->
     sentence = abandoned(waiting.run())
     assert "(AccessDenied)" in sentence
     assert "s3:PutObject" in sentence
+
+
+def test_access_denied_in_the_middle(waiting: Site, fault_server: FaultServer, engine: str) -> None:
+    """A right that is taken away when some files are uploaded costs a few of the others a request, and ends the run."""
+
+    def take_away() -> None:
+        fault_server.allowed_operations = set()
+
+    fault_server.faults.add(run_before_answer(lambda: None).repeated(30), run_before_answer(take_away))
+    waiting.ship_to(fault_server, engine=engine, on_success="keep")
+    finished = waiting.run()
+    assert finished.code == 3, finished.stderr
+    (sentence,) = finished.sentences("ERROR")
+    assert "(AccessDenied)" in sentence
+    assert len(fault_server.requests_of("PutObject")) < 300
+    assert len(finished.sentences("WARNING")) < 150
 
 
 def test_wrong_region(waiting: Site, fault_server: FaultServer, engine: str) -> None:

@@ -30,6 +30,9 @@ _SUSPICIOUS_SKEW = 300.0
 
 _OF_THE_SERVER = frozenset((300, 304, 305, 401, 402, 406, 410, 411, 417, 418, 421, 423, 426, 428, 451))
 """Statuses that a name or a content hardly ever causes: without a document of S3, every file may meet them."""
+_OF_THE_ACCOUNT = frozenset((401, 402, 403))
+"""Statuses by which services say in codes of their own that an account is closed, unpaid or without a right."""
+_WRITES = frozenset(("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"))
 _UNKNOWN = Meaning()
 
 _STATUS_NAMES = {
@@ -176,6 +179,11 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
         return _denied(operation, proven_useful=proven_useful)
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
         return _clock(answer, now)
+    if status in _OF_THE_ACCOUNT and operation in _WRITES and not code.isdigit():
+        meaning = _denied(operation, proven_useful=proven_useful)
+        return msgspec.structs.replace(
+            meaning, hint="Check the account that the credentials belong to, and its rights."
+        )
     if status == 507:
         return FULL
     if status >= 500 and status != 501:
@@ -314,7 +322,7 @@ def _denied(operation: str, *, proven_useful: bool) -> Meaning:
         "DeleteObject": "s3:DeleteObject",
         "ListObjectsV2": "s3:ListBucket",
     }.get(operation, operation)
-    writes = action == "s3:PutObject"
+    writes = operation in _WRITES
     hint = f"Grant {action} on the bucket to the credentials in use"
     if writes:
         hint += " (storage class, ACL, tags and a KMS key need further permissions)"

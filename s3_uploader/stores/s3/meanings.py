@@ -78,6 +78,7 @@ MEANINGS: dict[str, Meaning] = {
     "InvalidSecurity": _all(origin=Origin.CREDENTIALS, hint=_KEYS_HINT),
     "NotSignedUp": _all(origin=Origin.CREDENTIALS, hint="Check the account that the credentials belong to."),
     "AccountProblem": _all(origin=Origin.CREDENTIALS, hint="Check the account that the credentials belong to."),
+    "UserSuspended": _all(origin=Origin.CREDENTIALS, hint="Check the account that the credentials belong to."),
     "AllAccessDisabled": _all(origin=Origin.CREDENTIALS, hint="Check the account and the name of the bucket."),
     "ExpiredToken": _TOKEN,
     "ExpiredTokenException": _TOKEN,

@@ -11,7 +11,7 @@ import pytest
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
 from s3_uploader.run import flow_control
-from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
+from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral, Refusals
 from tests.fakes import candidate
 
 OWN = StoreError("no", code="KeyRefused")
@@ -383,3 +383,69 @@ def test_a_bounded_number_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         deferral.unplain.append(candidate(name))
     assert not deferral.has_room_for_failed()
     assert not deferral.waits("ü", in_doubt=True)
+
+
+REFUSED = StoreError("no", code="AccessDenied", origin=Origin.FILE_RIGHT)
+
+
+def test_a_location_that_is_refused_is_only_sampled() -> None:
+    """A right that is taken away costs a few hundred of 20,000 files a request, and not each."""
+    refusals = Refusals()
+    tried = 0
+    for _ in range(20_000):
+        if not refusals.leaves("den"):
+            tried += 1
+            assert not refusals.refused("den", REFUSED, failed_before=False)
+    assert 300 < tried < 350
+    assert not refusals.leaves("attic")
+
+
+def test_the_answer_to_a_sample_is_waited_for() -> None:
+    """Whether others are left after it depends on the sample."""
+    refusals = Refusals()
+    for _ in range(8):
+        assert not refusals.needs_answer("den")
+        assert not refusals.leaves("den")
+        refusals.refused("den", REFUSED, failed_before=False)
+    assert refusals.needs_answer("den")
+    assert refusals.leaves("den")
+    assert not refusals.needs_answer("den")
+    assert not refusals.leaves("den")
+    assert refusals.needs_answer("den")
+    refusals.accepted("den")
+    assert not refusals.needs_answer("den")
+    assert not refusals.leaves("den")
+
+
+def test_refusals_between_others_leave_nothing() -> None:
+    """Where files of one location are refused and accepted by turns, each is tried."""
+    refusals = Refusals()
+    for _ in range(100):
+        for _ in range(7):
+            assert not refusals.leaves("den")
+            assert not refusals.refused("den", REFUSED, failed_before=False)
+        refusals.accepted("den")
+
+
+def test_other_errors_are_no_refusals() -> None:
+    """What is wrong with a file itself says nothing about those beside it."""
+    refusals = Refusals()
+    for _ in range(100):
+        assert not refusals.refused("den", StoreError("no", code="KeyTooLongError"), failed_before=False)
+    assert not refusals.are_known
+
+
+def test_refused_everywhere() -> None:
+    """Refusals in a row in several locations are the destination's; one that is accepted anywhere says it is not."""
+    refusals = Refusals()
+    found = [refusals.refused(f"room-{number % 5}", REFUSED, failed_before=False) for number in range(32)]
+    assert found == [False] * 31 + [True]
+    refusals.accepted("attic")
+    assert not any(refusals.refused(f"room-{number % 5}", REFUSED, failed_before=False) for number in range(31))
+
+
+def test_three_locations_may_be_forbidden() -> None:
+    """Missing rights for a few prefixes never end a run, and neither do files that failed before."""
+    refusals = Refusals()
+    assert not any(refusals.refused(f"room-{number % 3}", REFUSED, failed_before=False) for number in range(1000))
+    assert not any(refusals.refused(f"shed-{number % 9}", REFUSED, failed_before=True) for number in range(1000))

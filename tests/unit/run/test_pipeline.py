@@ -1781,6 +1781,50 @@ class TestNews:
         assert watched.names() == {"small"}
 
 
+class TestTakenRight:
+    """A right that is taken away during a run costs a few files a request and an entry, and not each that waits."""
+
+    @pytest.fixture
+    def denying(self, harness: Harness) -> Harness:
+        """A store that accepts one file, and then refuses those of some locations."""
+        harness.max_in_flight = 4
+        harness.write("attic/first", age=9000)
+        return harness
+
+    def refuse(self, harness: Harness, *locations: str) -> None:
+        """Refuse everything below these from now on."""
+        put = harness.store.put
+
+        def refusing(key: str, *arguments: Any, **options: Any) -> Any:
+            if key.partition("/")[0] in locations:
+                harness.store.fault(key, failing("AccessDenied", origin=Origin.FILE_RIGHT))
+            return put(key, *arguments, **options)
+
+        harness.store.put = refusing  # type: ignore[method-assign]
+
+    def test_of_one_location(self, denying: Harness) -> None:
+        """The others are shipped all the same."""
+        for number in range(300):
+            denying.write(f"den/{number:03d}", age=8000 - number)
+            denying.write(f"hall/{number:03d}", age=4000 - number)
+        self.refuse(denying, "den")
+        report = denying.run()
+        assert (report.exit_code, report.shipped) == (1, 301)
+        assert report.failed < 40
+        assert report.left[Left.WAITING.value] + report.failed == 300
+        assert len(denying.names()) == 300
+
+    def test_of_all(self, denying: Harness) -> None:
+        """The run ends, and says so once."""
+        for number in range(300):
+            denying.write(f"room-{number % 5}/{number:03d}", age=8000 - number)
+        self.refuse(denying, *(f"room-{number}" for number in range(5)))
+        report = denying.run()
+        assert (report.exit_code, report.shipped, report.code, report.origin) == (3, 1, "AccessDenied", "file_right")
+        assert report.failed < 60
+        assert len(denying.names()) == 300
+
+
 class TestOrigins:
     """What an error comes from goes from where it is made into the report and the ledger."""
 

@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from s3_uploader.core.errors import Scope
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3 import errors as s3_errors
 from s3_uploader.stores.s3 import foreign
 from s3_uploader.stores.s3.checksums import digest_of
@@ -147,12 +148,33 @@ def test_a_page_that_refuses_is_not_blamed_on_the_server() -> None:
     assert foreign.without_blame(before.message) == foreign.without_blame(after.message)
 
 
+@pytest.mark.parametrize("status", [401, 402, 403])
+@pytest.mark.parametrize("operation", ["PutObject", "CreateMultipartUpload"])
+def test_an_account_of_which_only_this_server_knows(status: int, operation: str) -> None:
+    """An unknown code for a closed account ends the run like a denial, and after a success it is one file's first."""
+    found = {
+        proven_useful: s3_errors.answered(
+            answer("AccountFrozen", status=status), operation, now=0, proven_useful=proven_useful
+        ).error
+        for proven_useful in (False, True)
+    }
+    assert (found[False].scope, found[False].origin) == (Scope.DESTINATION, Origin.CREDENTIALS)
+    assert (found[True].scope, found[True].origin) == (Scope.FILE, Origin.FILE_RIGHT)
+    assert "Check the account" in found[False].hint
+    look = s3_errors.answered(answer("Odd", status=status), "HeadObject", now=0, proven_useful=False).error
+    assert (look.scope, look.origin) == (Scope.FILE, Origin.FILE)
+
+
 @pytest.mark.parametrize("status", [300, 304, 401, 402, 411, 417, 418, 421, 426, 451])
 def test_a_status_that_no_file_causes(status: int) -> None:
     """Without a document of S3 such a status ends the run, instead of one request for each file."""
     bare, document = Answer(status=status, headers={}), answer("Odd", status=status)
     found = [s3_errors.answered(each, "PutObject", now=0, proven_useful=False).error for each in (bare, document)]
-    assert [error.scope for error in found] == [Scope.DESTINATION, Scope.FILE]
+    is_of_an_account = status in (401, 402)
+    assert [error.scope for error in found] == [
+        Scope.DESTINATION,
+        Scope.DESTINATION if is_of_an_account else Scope.FILE,
+    ]
 
 
 @pytest.mark.parametrize(
