@@ -7,7 +7,7 @@ names: it is the same on every machine and in every process of one run.
 * A test with several parameters runs once for each value of each of them, not once for each combination.
 * ``@pytest.mark.rotated("dialect", ...)``: these parameters take turns, and `engine` does wherever it is one. Each
   test runs with one of their values (or with more, if other parameters need more runs), and over the tests of a file
-  all values occur about equally often, costly ones a third as often.
+  all values occur about equally often, costly ones a fifth as often.
 * ``@pytest.mark.exhaustive``: not in the sample at all. Another test there promises the same with a smaller budget.
 * The fixture `effort` gives a number: how many instants, faults or inputs a test of chance may try.
 """
@@ -26,7 +26,7 @@ ALWAYS_ROTATED = frozenset(("engine",))
 COSTLY = "boto3"
 """An engine that takes the processor for longer to be loaded than another does for the whole test."""
 
-_TURNS_OF_A_COSTLY_VALUE = 3
+_TURNS_OF_A_COSTLY_VALUE = 5
 
 Value = tuple[str, int]
 """A parameter's name and the position of one of its values."""

@@ -64,7 +64,7 @@ def make_files(site: Site, count: int) -> list[Path]:
 def test_processor_time_a_file(site: Site, nginx_sink: NginxSink, effort: Callable[[int, int], int]) -> None:
     """A file takes at most a quarter of what a plain boto3 loop takes for its upload alone, and thousands 60 MB."""
     # Whatever else the machine does costs processor time too, and never saves any: the best of three rounds counts.
-    files = effort(6_000, 20_000)
+    files = effort(4_000, 20_000)
     ratios: list[float] = []
     while len(ratios) < 3 and min(ratios, default=1.0) > 0.25:
         made = make_files(site, files)
@@ -106,7 +106,7 @@ def test_memory_does_not_grow_with_the_number_of_files(
     site: Site, nginx_sink: NginxSink, effort: Callable[[int, int], int]
 ) -> None:
     """Many times as many files take no more memory."""
-    files = effort(12_000, MANY_FILES)
+    files = effort(8_000, MANY_FILES)
     site.ship_to(fresh_bucket(nginx_sink))
     make_files(site, files)
     finished, _, peak = measured(site, timeout=600)
@@ -135,7 +135,7 @@ def test_memory_does_not_grow_with_their_size(site: Site, nginx_sink: NginxSink,
 @pytest.mark.slow
 def test_memory_does_not_grow_with_one_directory(site: Site, effort: Callable[[int, int], int]) -> None:
     """A dry run over a directory of many files takes no more than a run takes."""
-    files = effort(20_000, 100_000)
+    files = effort(12_000, 100_000)
     hour = site.spool / "room/2020/11/29/20"
     hour.mkdir(parents=True)
     for number in range(files):

@@ -53,13 +53,13 @@ def test_parameters_that_take_turns_are_spread_over_the_tests() -> None:
 
 
 def test_a_costly_value_has_fewer_turns() -> None:
-    """An engine that takes long to load has a third of the turns of the others, and one at least in each file."""
+    """An engine that takes long to load has a fifth of the turns of the others, and one at least in each file."""
     made = [
         msgspec.structs.replace(case, costly=frozenset(("engine",)) if case.values["engine"] == 1 else frozenset())
         for number in range(30)
         for case in cases(f"test_{number}", ("engine",), engine=2)
     ]
-    assert 6 <= values_of(made, "engine").count(1) <= 9
+    assert 4 <= values_of(made, "engine").count(1) <= 6
     assert 1 in values_of(made[:4], "engine")
 
 
