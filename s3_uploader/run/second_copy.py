@@ -302,7 +302,7 @@ class SecondCopies:
         If the file cannot be renamed, the object counts as present.
         """
         try:
-            file.look_again()
+            _look_again(file)
             taken = take(file.home, file)
             if isinstance(taken, Left):
                 return True
@@ -310,7 +310,7 @@ class SecondCopies:
                 return True if taken.private == file.candidate.name else self._is_there(receipt)
             finally:
                 give_back(file.home, file, taken)
-                file.look_again()
+                _look_again(file)
         except OSError:
             return True
 
@@ -332,6 +332,16 @@ class SecondCopies:
             hint="Name a destination outside the spool (see bind mounts, the directory of the server, key_prefix).",
         )
         return self.refusal
+
+
+def _look_again(file: OpenFile) -> None:
+    """Take the fingerprint again after a rename of ours, unless the content has changed: that is still to be noticed.
+
+    :raises OSError: if the file system fails.
+    """
+    before = file.fingerprint
+    if not file.look_again() and not file.fingerprint.same_content_as(before):
+        file.fingerprint = before
 
 
 def _stored_size(receipt: Receipt) -> int:

@@ -264,6 +264,10 @@ class Settlement:
             is_obstacle = reason is not None and is_outdated(upload.file, receipt)
             self.second_copies.look_for(upload.file, receipt, changed=reason is not None)
             withheld = self._withheld(upload, receipt) if reason is None else None
+            if reason is None and self._on_success.keep and receipt.may_be_the_file:
+                # It had another name while the destination was asked, and nobody looked at its content.
+                reason = upload.file.why_changed()
+                is_obstacle = reason is not None and is_outdated(upload.file, receipt)
             if withheld is not None:
                 del unsettled[id(upload)]
                 self._withhold(upload, withheld)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 
 from s3_uploader.core.files import keep_owner, rename_without_replacing, sync_directory, write_all
+from s3_uploader.core.model import Left
 from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import Names
@@ -15,6 +17,17 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _COPY_CHUNK = 1 << 20
 _LONGEST_NAME = 255
 _TEMPORARY_SUFFIX = ".tmp"
+
+
+class ChangedWhileCopied(Exception):
+    """A file has changed, or may be changing, since it was copied; the copy was removed again.
+
+    :ivar reason: why the file is left.
+    """
+
+    def __init__(self, reason: Left) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class MoveTarget:
@@ -27,17 +40,21 @@ class MoveTarget:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def receive(self, directory: int, name: str, file: OpenFile) -> str:
+    def receive(
+        self, directory: int, name: str, file: OpenFile, *, why_not: Callable[[], Left | None] = lambda: None
+    ) -> str:
         """Move ``name`` of ``directory`` here; returns its new path.
 
         A name that is taken gets ``~1``, ``~2`` … appended, and is cut if it is too long for that. On another file
-        system: copy, fsync, rename, unlink.
+        system: copy, fsync, rename, a last look, unlink.
 
+        :param why_not: the last look; says why the file must not be removed although it was copied.
+        :raises ChangedWhileCopied: if that says so.
         :raises OSError: if it cannot be moved.
         """
         target = self._directory_for(file.candidate.directory)
         try:
-            placed = self._place(directory, name, target, original_name(file.candidate.name), file)
+            placed = self._place(directory, name, target, original_name(file.candidate.name), file, why_not)
         finally:
             os.close(target)
         return "/".join((self.path, *file.candidate.directory, placed))
@@ -75,7 +92,9 @@ class MoveTarget:
             descriptor = below
         return descriptor
 
-    def _place(self, directory: int, name: str, target: int, wanted: str, file: OpenFile) -> str:
+    def _place(
+        self, directory: int, name: str, target: int, wanted: str, file: OpenFile, why_not: Callable[[], Left | None]
+    ) -> str:
         number = 0
         copied = ""
         try:
@@ -86,6 +105,11 @@ class MoveTarget:
                         rename_without_replacing(target, copied, target, placed)
                         copied = ""
                         sync_directory(target)
+                        # A large copy takes minutes, and where no lease is granted a writer may have come.
+                        reason = why_not()
+                        if reason is not None and reason is not Left.VANISHED:
+                            os.unlink(placed, dir_fd=target)
+                            raise ChangedWhileCopied(reason)
                         os.unlink(name, dir_fd=directory)
                     else:
                         rename_without_replacing(directory, name, target, placed)

@@ -113,10 +113,11 @@ def remove_taken(root: SpoolRoot, file: OpenFile, taken: Detached) -> Left | Non
     :raises OSError: if it may not be removed; it has its old name again.
     """
 
-    def unlink(directory: int, name: str) -> None:
+    def unlink(directory: int, name: str) -> Left | None:
         # Over NFS an answer may be lost, and the repetition finds the work done.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)
+        return None
 
     return _after_a_last_look(root, file, taken, unlink)
 
@@ -129,9 +130,15 @@ def move_taken(root: SpoolRoot, file: OpenFile, taken: Detached, target: MoveTar
     """
     moved_to = ""
 
-    def put_there(directory: int, name: str) -> None:
+    def put_there(directory: int, name: str) -> Left | None:
+        from s3_uploader.spool.move_target import ChangedWhileCopied
+
         nonlocal moved_to
-        moved_to = target.receive(directory, name, file)
+        try:
+            moved_to = target.receive(directory, name, file, why_not=lambda: _why_not(directory, file, taken))
+        except ChangedWhileCopied as changed:
+            return changed.reason
+        return None
 
     return _after_a_last_look(root, file, taken, put_there), moved_to
 
@@ -155,9 +162,12 @@ def move(root: SpoolRoot, file: OpenFile, target: MoveTarget) -> tuple[Left | No
 
 
 def _after_a_last_look(
-    root: SpoolRoot, file: OpenFile, taken: Detached, act: Callable[[int, str], None]
+    root: SpoolRoot, file: OpenFile, taken: Detached, act: Callable[[int, str], Left | None]
 ) -> Left | None:
-    """Call ``act`` on the private name if the file is unchanged; otherwise, or if that fails, give the file back."""
+    """Call ``act`` on the private name if the file is unchanged; otherwise, or if that fails, give the file back.
+
+    :param act: returns why the file is left all the same.
+    """
     try:
         directory = root.directory(file.candidate.directory)
     except FileNotFoundError:
@@ -165,12 +175,11 @@ def _after_a_last_look(
     try:
         reason = _why_not(directory, file, taken)
         if reason is None:
-            act(directory, taken.private)
-            return None
+            reason = act(directory, taken.private)
     except BaseException:
         _give_back(directory, taken.private, file.candidate.name)
         raise
-    if reason is not Left.VANISHED:
+    if reason not in (None, Left.VANISHED):
         _give_back(directory, taken.private, file.candidate.name)
     return reason
 

@@ -119,19 +119,20 @@ def test_a_key_that_is_taken_and_free(fault_server: FaultServer, engine: str, st
     assert "another writer" not in failed.message
 
 
-def test_a_success_before_the_body(fault_server: FaultServer, station: Station) -> None:
+@pytest.mark.parametrize("limit", [None, 20_000])
+def test_a_success_before_the_body(fault_server: FaultServer, station: Station, limit: int | None) -> None:
     """A success that comes before the body was read is not believed, even with the checksum that was announced.
 
     The server takes the rest of the body away. urllib3 reads no answer before that, so only the native engine can
-    tell.
+    tell. With a limit of the bandwidth a small body is sent piece by piece, too.
     """
 
     def at_once(exchange: Exchange) -> Answer:
         name = "x-amz-checksum-crc32"
         return Answer(headers={"ETag": '"1"', name: exchange.request.headers.get(name, "")})
 
-    content = pattern(4 * MEBIBYTE)
-    store = station.store(fault_server.endpoint, "native")
+    content = pattern(4 * MEBIBYTE if limit is None else 20_000)
+    store = station.store(fault_server.endpoint, "native", max_bandwidth=limit)
     station.put(store, "first.dat", b"first")
     fault_server.faults.add(Fault(name="at once", early=at_once))
     station.put(store, "second.dat", content)

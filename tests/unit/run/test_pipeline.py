@@ -785,7 +785,7 @@ def test_cannot_be_moved_to_its_target(
 ) -> None:
     """Only a disk that is full or read-only is called so; what else is wrong has another remedy."""
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **options: Any) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(MoveTarget, "receive", refuse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Left, OnConflict, Receipt
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
+from s3_uploader.spool import open_file, removal
 from tests.fakes import FakeStore, Harness, Put
 
 
@@ -165,6 +167,31 @@ def test_only_in_a_like_place(tmp_path: Path) -> None:
     assert harness.run().shipped == len(names)
     assert harness.names() == set()
     assert harness.store.objects["x"] == b"x"
+
+
+def test_a_kept_file_that_changes_during_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written to a kept file while the destination is asked is shipped by the next run, and not remembered."""
+    for module, name in ((removal, "take_lease"), (removal, "is_being_written"), (open_file, "is_being_written")):
+        monkeypatch.setattr(module, name, lambda descriptor: None)
+    harness = Harness(tmp_path)
+    harness.on_success = SuccessPolicy(keep=True)
+    harness.on_conflict = OnConflict.OVERWRITE
+    harness.store.objects["x"] = b"data"
+    path = harness.write("x", "data")
+    descriptor = os.open(path, os.O_RDWR)
+    real = harness.store.confirm
+
+    def confirm(receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        os.pwrite(descriptor, b"DATA", 0)
+        os.utime(descriptor, (harness.clock.seconds - 100,) * 2)
+        return real(receipt, deadline=deadline)
+
+    monkeypatch.setattr(harness.store, "confirm", confirm)
+    assert harness.run().left == {"changed": 1}
+    monkeypatch.undo()
+    os.close(descriptor)
+    assert harness.run().shipped == 1
+    assert harness.store.objects["x"] == b"DATA"
 
 
 class Forgetful(FakeStore):

@@ -18,6 +18,7 @@ from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import move, remove
 from s3_uploader.spool.root import SpoolRoot
+from tests.changes import append, overwrite
 from tests.fakes import candidate, paths_below, write
 
 
@@ -634,5 +635,39 @@ class TestMoveToAnotherFileSystem:
         monkeypatch.setattr(move_target, "rename_without_replacing", rename)
         with pytest.raises(OSError, match="Input/output"):
             move(root, file, MoveTarget(str(tmp_path / "done")))
+        assert paths_below(spool) == {"x"}
+        assert paths_below(tmp_path / "done") == set()
+
+    @pytest.mark.parametrize("change", [append, overwrite])
+    def test_changes_while_it_is_copied(
+        self,
+        tmp_path: Path,
+        spool: Path,
+        root: SpoolRoot,
+        opened: Opened,
+        monkeypatch: pytest.MonkeyPatch,
+        change: Callable[[Path], None],
+    ) -> None:
+        """A copy takes long: what a writer whom no lease shows writes meanwhile is kept, and the copy is none."""
+        monkeypatch.setattr(removal, "take_lease", lambda descriptor: None)
+        monkeypatch.setattr(removal, "is_being_written", lambda descriptor: None)
+        write(spool / "x", "content")
+        file = opened("x")
+        At(monkeypatch, "fsync", lambda: change(Path(f"/proc/self/fd/{file.descriptor}")), after=True)
+        assert move(root, file, MoveTarget(str(tmp_path / "done"))) == (Left.CHANGED, "")
+        assert (spool / "x").read_text() != "content"
+        assert paths_below(spool) == {"x"}
+        assert paths_below(tmp_path / "done") == set()
+
+    def test_a_writer_comes_while_it_is_copied(
+        self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A writer who has found the private name while the file was copied keeps the file."""
+        write(spool / "x", "content")
+        file = opened("x")
+        writers: list[int] = []
+        At(monkeypatch, "fsync", lambda: writers.append(os.open(spool / ".x.s3u", os.O_WRONLY)), after=True)
+        assert move(root, file, MoveTarget(str(tmp_path / "done"))) == (Left.BUSY, "")
+        os.close(writers[0])
         assert paths_below(spool) == {"x"}
         assert paths_below(tmp_path / "done") == set()

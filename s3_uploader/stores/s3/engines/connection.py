@@ -258,7 +258,8 @@ class Connection(ConnectingSocket):
                 outcome = self._read(now)
             if outcome is None:
                 return
-            if outcome.__class__ is Answer and exchange is not None and len(exchange.body) > _JOIN_BELOW:
+            # A small body that is written is at the server in a moment. A bandwidth limit may write it piece by piece.
+            if exchange is not None and (self.state is not RECEIVING or len(exchange.body) > _JOIN_BELOW):
                 outcome = self._unless_early(outcome)
             self.exchange = None
             reusable = self.state is RECEIVING and outcome.__class__ is Answer and self._parser.reusable
