@@ -172,7 +172,9 @@ class SecondCopies:
 
         :param changed: the file itself has changed meanwhile, perhaps because it was written through the destination.
         """
-        if not receipt.may_be_the_file and self._keys < _MOST_KEYS:
+        # Written out, as in the settlement: a call for each file would cost too much.
+        is_new = not (receipt.already_there or receipt.after_lost_answer)
+        if is_new and self._keys < _MOST_KEYS:
             self._keys += 1
             self._note_delivered(receipt)
             if len(self._new) < _KEPT_KEYS:
@@ -188,7 +190,7 @@ class SecondCopies:
             if self._is_in_the_spool(names, name, file, receipt, changed=changed):
                 self._refuse(shown_name(self._store.address(receipt.key)))
                 return
-        if not changed and not receipt.may_be_the_file:
+        if not changed and is_new:
             self.is_apart = True
 
     def suspect(self, file: OpenFile) -> None:

@@ -239,7 +239,7 @@ class Settlement:
             for upload, receipt, _ in self._leaving.take(leaving):
                 self._note_outdated(upload, receipt)
             for file, (_, receipt, _), has_lost_its_name in self._leaving.detached():
-                if receipt.may_be_the_file and has_lost_its_name:
+                if (receipt.already_there or receipt.after_lost_answer) and has_lost_its_name:
                     self._looks[id(file)] = self.second_copies.ask(receipt)
         except StateError:
             for upload in unsettled.values():
@@ -322,7 +322,7 @@ class Settlement:
                 if error is not None:
                     missing.append((file, receipt))
                 return error
-            return copies.by_a_probe(file, receipt) if receipt.may_be_the_file else None
+            return copies.by_a_probe(file, receipt) if receipt.already_there or receipt.after_lost_answer else None
 
         self._leaving.withhold(why_not)
         # The others have the same cause, or the next run finds their cause.
