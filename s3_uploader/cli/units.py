@@ -18,6 +18,7 @@ from s3_uploader.cli.directory import Named, files_in, is_directory, refuse_shar
 from s3_uploader.cli.output import print_json, print_lines
 from s3_uploader.cli.settings import load, together
 from s3_uploader.config import Config
+from s3_uploader.config.loading import included_files
 from s3_uploader.config.overrides import of_environment
 from s3_uploader.core.errors import ConfigError, UsageProblem
 from s3_uploader.core.shares import INDEXES, chosen
@@ -27,8 +28,8 @@ from s3_uploader.deployment.account import Account
 from s3_uploader.deployment.crontab import crontab
 from s3_uploader.deployment.environment import only_here, variables_in
 from s3_uploader.deployment.installing import UnitFile, install, sealed
-from s3_uploader.deployment.needs import Needs, needs_of
-from s3_uploader.deployment.plan import Plan, minutes_of, name_of
+from s3_uploader.deployment.needs import SECRET_FILES, STATE_ROOT, Needs, needs_of
+from s3_uploader.deployment.plan import Plan, minutes_of, name_of, refuse_one_state
 from s3_uploader.deployment.sandbox import hides
 from s3_uploader.deployment.systemd import run_service, timer, watch_service
 
@@ -53,10 +54,10 @@ def units(config_file: str, options: UnitOptions) -> int:
         )
     outcomes = install(files, force=options.force) if options.install else {}
     warnings = _warnings_of_environment(config_file, options)
-    warnings += dict.fromkeys(warning for plan in plans for warning in _warnings(plan))
+    warnings += dict.fromkeys(warning for plan in plans for warning in _warnings(plan, options))
     steps = list(dict.fromkeys(step for plan in plans for step in _next_steps(plan, options)))
     # What is done once comes before what is done for each.
-    steps.sort(key=lambda step: not step.startswith(("useradd", "mkdir", "systemctl daemon-reload")))
+    steps.sort(key=lambda step: not step.startswith(("useradd", "mkdir", "install", "systemctl daemon-reload")))
     if options.as_json:
         described = [
             {
@@ -90,7 +91,7 @@ def files_of(plan: Plan, *, kind: str, directory: str | None = None) -> list[Uni
     if kind == "crontab":
         return [UnitFile("crontab", made + crontab(plan, user=None))]
     if kind == "cron":
-        user = plan.account.user or accounts.DEFAULT_USER
+        user = accounts.with_name(plan.account.user or accounts.DEFAULT_USER)
         texts = {plan.name: crontab(plan, user=user)}
     elif kind == "watch":
         texts = {f"{plan.name}-watch.service": watch_service(plan)}
@@ -121,7 +122,7 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
     for named in loaded:
         account = _account([named.config], options)
         destination = named.config.destination
-        secrets = (getattr(destination, key, None) for key in ("password_file", "private_key_file"))
+        secrets = (getattr(destination, key, None) for key in SECRET_FILES)
         groups.setdefault((account.user, account.group, *secrets), []).append(named)
     name = _checked_name(options.name) if options.name else name_of(source)
     if len(groups) == 1:
@@ -133,6 +134,8 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
         names[own] = names.get(own, 0) + 1
         own += f"-{names[own]}" if names[own] > 1 else ""
         plans.append(_plan(source, members, options, name=own, files=tuple(named.path for named in members)))
+    if options.kind not in ("cron", "crontab"):
+        refuse_one_state(plans)
     return plans
 
 
@@ -211,8 +214,16 @@ def _account(configurations: Sequence[Config], options: UnitOptions) -> Account:
     )
 
 
-def _needs(configurations: Sequence[Config], options: UnitOptions, owner: str | None) -> Needs:
-    needs = needs_of(configurations, home=accounts.home_of(options.user or owner))
+def _needs(
+    configurations: Sequence[Config],
+    options: UnitOptions,
+    owner: str | None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    included: Sequence[str] = (),
+) -> Needs:
+    home = accounts.home_of(options.user or owner)
+    needs = needs_of(configurations, home=home, environment=environment or {}, included=included)
     if options.kind in ("cron", "crontab"):
         # cron knows no users that exist only for a while.
         needs = msgspec.structs.replace(needs, leaves=True)
@@ -232,7 +243,13 @@ def _plan(
         source=source,
         files=files,
         settings=options.overrides,
-        needs=_needs(configurations, options, account.user),
+        needs=_needs(
+            configurations,
+            options,
+            account.user,
+            environment=_service_environment(source, options),
+            included=[path for named in members for path in included_files(named.path)],
+        ),
         account=account,
         credentials=os.path.abspath(options.credentials or os.path.join(beside, "credentials")),
         is_given=options.credentials is not None,
@@ -302,13 +319,19 @@ def _warnings_of_environment(config_file: str, options: UnitOptions) -> list[str
     return [f"{', '.join(missing)} {are_set} here, but not for {whose}. Say the same with --set{instead}."]
 
 
-def _warnings(plan: Plan) -> list[str]:
+def _warnings(plan: Plan, options: UnitOptions) -> list[str]:
     """Warn about what would keep the service from working now."""
     missing = [path for path in plan.needs.written if not os.path.isdir(path)]
     warnings = [f"{shown_name(path)} does not exist. No run can begin without it." for path in missing]
     user = plan.account.user
     if user is not None and not user.isdecimal() and not _user_exists(user):
         warnings.append(f"There is no user {user}.")
+    home = accounts.home_of(user)
+    if options.kind in ("cron", "crontab") and plan.needs.state == "" and home is not None and not os.path.isdir(home):
+        warnings.append(
+            f"The user {user} has no home directory ({shown_name(home)}), and the ledger would lie in it. "
+            "Name another place with state_dir."
+        )
     for path in plan.needs.metrics:
         if user is not None and os.path.isdir(path) and not accounts.may_write(user, path):
             warnings.append(
@@ -336,10 +359,17 @@ def _next_steps(plan: Plan, options: UnitOptions) -> list[str]:
     """The commands to run next."""
     steps = []
     user = plan.account.user
+    is_cron = options.kind in ("cron", "crontab")
     if user is not None and not user.isdecimal() and not _user_exists(user):
-        steps.append(f"useradd --system --no-create-home --shell /usr/sbin/nologin {user}")
-    steps += [f"mkdir -p {shlex.quote(path)}" for path in plan.needs.written if not os.path.isdir(path)]
-    if options.kind in ("cron", "crontab"):
+        # The ledger of a service has a directory that systemd makes; that of cron's user lies in the home directory.
+        home = f"--create-home --home-dir /var/lib/{user}" if is_cron and plan.needs.state == "" else "--no-create-home"
+        steps.append(f"useradd --system {home} --shell /usr/sbin/nologin {user}")
+    make = "mkdir -p" if user is None else f"install -d -o {user}"
+    steps += [f"{make} {shlex.quote(path)}" for path in plan.needs.written if not os.path.isdir(path)]
+    if is_cron:
+        state = f"{STATE_ROOT}{plan.needs.state}"
+        if plan.needs.state and not os.path.isdir(state):
+            steps.append(f"{make} -m 700 {shlex.quote(state)}")
         return steps
     unit = f"{plan.name}-watch.service" if options.kind == "watch" else f"{plan.name}.timer"
     steps += ["systemctl daemon-reload", f"systemctl enable --now {unit}"]

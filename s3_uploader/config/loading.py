@@ -99,11 +99,24 @@ def password_variables(paths: Sequence[str]) -> set[str]:
     return found
 
 
-def _read(path: str, including: tuple[str, ...] = (), name: str = "") -> tuple[Any, dict[str, str]]:
+def included_files(path: str) -> list[str]:
+    """The files that a configuration file includes, and those that these include.
+
+    :raises ConfigError: if one of them cannot be read.
+    """
+    found: list[str] = []
+    _read(path, found=found)
+    return list(dict.fromkeys(os.path.abspath(each) for each in found))
+
+
+def _read(
+    path: str, including: tuple[str, ...] = (), name: str = "", found: list[str] | None = None
+) -> tuple[Any, dict[str, str]]:
     """A file's content merged over its included defaults, and for each included key the file it comes from.
 
     :param including: the real paths of the files that include it, the outermost first.
     :param name: how the last of those names it.
+    :param found: gets the paths of the included files.
     """
     try:
         with open(path, "rb") as file:
@@ -138,7 +151,9 @@ def _read(path: str, including: tuple[str, ...] = (), name: str = "") -> tuple[A
             raise ConfigError(path, [f"{_INCLUDE}: {name} includes itself"])
         if len(here) > _DEEPEST_INCLUDE:
             raise ConfigError(path, [f"{_INCLUDE}: files that include files are {_DEEPEST_INCLUDE} deep at the most"])
-        values, their_places = _read(other, here, name)
+        if found is not None:
+            found.append(other)
+        values, their_places = _read(other, here, name, found)
         if not isinstance(values, dict):
             raise ConfigError(other, ["must be a JSON object"])
         defaults = _laid_over(defaults, values)

@@ -137,6 +137,19 @@ def home_of(user: str | None) -> str | None:
         return None
 
 
+def with_name(user: str) -> str:
+    """Return the user if cron takes it.
+
+    :raises UsageProblem: if it is a number: cron ignores a file with a line for a user without a name.
+    """
+    if user.isdecimal():
+        raise UsageProblem(
+            f"The user {user} has no name, and cron takes only names.",
+            hint=f"Give it one (useradd --uid {user} NAME), or use systemd (--kind timer).",
+        )
+    return user
+
+
 def may_write(user: str, directory: str) -> bool:
     """Whether a user may create files in a directory, by its owner and mode; ``True`` if unknown."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,7 +14,11 @@ from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo,
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import shown_name
 
-_STATE_ROOT = "/var/lib/"
+STATE_ROOT = "/var/lib/"
+"""Where systemd makes state directories."""
+SECRET_FILES = ("password_file", "private_key_file", "client_certificate_file")
+"""Keys of destinations that name a file which is passed to a service, and so is the same for all of its spools."""
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +58,18 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(dict.fromkeys([*self.spools, *self.written]))
 
 
-def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
+def needs_of(
+    configurations: Sequence[Config],
+    *,
+    home: str | None,
+    environment: Mapping[str, str] | None = None,
+    included: Sequence[str] = (),
+) -> Needs:
     """Find the needs of all these configurations together.
 
     :param home: of the service's user, for a ``state_dir`` that begins with ``~/``.
+    :param environment: variables that the service gets from a file.
+    :param included: files that the configurations include.
     :raises UsageProblem: if a path is relative, or a service could not work with the paths as they are.
     """
     state_dirs = {_expanded(each.state_dir, home) for each in configurations if each.state_dir is not None}
@@ -73,7 +85,7 @@ def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
                 *(sorted(state_dirs) if state is None else ()),
             ]
         ),
-        read=tuple(dict.fromkeys(path for each in configurations for path in _read(each))),
+        read=tuple(dict.fromkeys([*(path for each in configurations for path in _read(each)), *included])),
         metrics=tuple(dict.fromkeys(path for each in configurations for path in _metrics(each))),
         state=state,
         takes=any(_takes(each) for each in configurations),
@@ -83,7 +95,7 @@ def needs_of(configurations: Sequence[Config], *, home: str | None) -> Needs:
         private_key_file=_secret_file(configurations, "private_key_file"),
         client_certificate_file=_secret_file(configurations, "client_certificate_file"),
         is_local=all(isinstance(each, LocalDestination) for each in destinations),
-        addresses=_addresses(configurations),
+        addresses=_addresses(configurations, environment or {}),
         drain_seconds=max(each.drain_seconds for each in configurations),
         max_runtime_seconds=_longest([each.max_runtime_seconds for each in configurations]),
         settle_seconds=max(each.settle_seconds for each in configurations),
@@ -152,8 +164,11 @@ def _secret_file(configurations: Sequence[Config], key: str) -> str | None:
     return files[0] if len(files) == 1 else None
 
 
-def _addresses(configurations: Sequence[Config]) -> tuple[str, ...] | None:
-    """The only addresses that are contacted; ``None`` if they are unknown: host names change their addresses."""
+def _addresses(configurations: Sequence[Config], environment: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The only addresses that are contacted; ``None`` if they are unknown.
+
+    Host names change their addresses, and a proxy is contacted in the place of the host.
+    """
     hosts = []
     for each in configurations:
         destination = each.destination
@@ -163,6 +178,8 @@ def _addresses(configurations: Sequence[Config]) -> tuple[str, ...] | None:
             hosts.append(_host(destination.endpoint_url or ""))
         elif isinstance(destination, (FtpDestination, SftpDestination)):
             hosts.append(destination.host)
+    if hosts and any(environment.get(name) or environment.get(name.lower()) for name in _PROXIES):
+        return None
     found = {_address(host) for host in hosts}
     return None if None in found else tuple(sorted(address for address in found if address))
 
@@ -186,7 +203,7 @@ def _address(host: str | None) -> str | None:
 
 def _below_state_root(path: str) -> str | None:
     """The name for ``StateDirectory=``, whose value is split at blanks and colons."""
-    below = path.removeprefix(_STATE_ROOT)
+    below = path.removeprefix(STATE_ROOT)
     return below if below != path and re.fullmatch(r"[A-Za-z0-9._/-]+", below) else None
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections.abc import Sequence
 
 import msgspec
 
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import counted
 from s3_uploader.deployment.account import Account
-from s3_uploader.deployment.needs import Needs
+from s3_uploader.deployment.needs import STATE_ROOT, Needs, is_within
 
 _PERIOD = re.compile(r"(\d+)\s*(min|m|h|d)")
 _MINUTES = {"m": 1, "min": 1, "h": 60, "d": 1440}
@@ -65,6 +67,25 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def second(self) -> int:
         """The second of a minute at which the files of the minute before have settled."""
         return min(int(self.needs.settle_seconds) + _SETTLE_SLACK, 59) if self.needs.settle_seconds < 60 else 0
+
+
+def refuse_one_state(plans: Sequence[Plan]) -> None:
+    """Make sure that services of different users have different state directories.
+
+    systemd gives the whole directory to the user of the service that starts, also while another one is at work.
+
+    :raises UsageProblem: if two of them have one.
+    """
+    for first, second in itertools.combinations(plans, 2):
+        one, other = first.needs.state, second.needs.state
+        is_one_user = first.account.user is not None and first.account.user == second.account.user
+        if one and other and not is_one_user and (is_within(one, other) or is_within(other, one)):
+            raise UsageProblem(
+                f"The services {first.name} and {second.name} run as different users and would have one state "
+                f"directory, {STATE_ROOT}{min(one, other, key=len)}, which systemd gives to one user.",
+                hint="Name another state_dir for the spools of each user, or leave it out: then each service has "
+                "its own.",
+            )
 
 
 def minutes_of(text: str) -> int:

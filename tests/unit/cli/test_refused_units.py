@@ -1,4 +1,4 @@
-"""The command ``units``: what it refuses to write, and what it warns of."""
+"""The command ``units``: what it refuses to write, what it warns of, and what it makes for spools that differ."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.cli.units import units
-from s3_uploader.core.errors import ConfigError
+from s3_uploader.core.errors import ConfigError, UsageProblem
+from s3_uploader.deployment.account import SpoolFacts
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +117,135 @@ class TestTheEnvironment:
         (tmp_path / "environment").write_text(settings)
         assert units(config_file, UnitOptions()) == 0
         assert f"\nRequiresMountsFor={tmp_path}/spool {tmp_path}/state\n" in capsys.readouterr().out
+
+
+class TestOneUnitForSeveralSpools:
+    """What a unit says holds for all of its spools, and so they get several where it must not."""
+
+    @pytest.fixture
+    def spools(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A directory of two configurations, whose spools belong to two users."""
+        place = tmp_path / "conf.d"
+        place.mkdir()
+        users = {"attic": "daemon", "kitchen": "games"}
+        for name in users:
+            (tmp_path / name).mkdir()
+            (place / f"{name}.json").write_text(json.dumps({"base_dir": str(tmp_path / name), "bucket": "readings"}))
+        monkeypatch.setattr(
+            "s3_uploader.deployment.account.facts_of",
+            lambda spools: SpoolFacts(owner=users[os.path.basename(spools[0])]),
+        )
+        return place
+
+    def test_a_client_certificate_is_not_presented_for_other_spools(
+        self, spools: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The variable that names it would be wrong for a spool without one: its runs would end with exit code 2."""
+        monkeypatch.setattr("s3_uploader.deployment.account.facts_of", lambda spools: SpoolFacts(owner="daemon"))
+        path = spools / "attic.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "client_certificate_file": "/etc/client.pem"}))
+        assert units(str(spools), UnitOptions(as_json=True)) == 0
+        made = json.loads(capsys.readouterr().out)["units"]
+        services = [each["files"][0]["content"] for each in made]
+        assert len(services) == 2
+        for service in services:
+            assert ("CLIENT_CERTIFICATE_FILE" in service) == ("attic.json" in service)
+            assert "attic.json" not in service or "kitchen.json" not in service
+
+    def test_users_do_not_take_a_state_directory_from_one_another(
+        self, spools: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Systemd gives it to the user of the service that starts, under the feet of the other one."""
+        assert units(str(spools), UnitOptions()) == 0
+        for path in spools.iterdir():
+            path.write_text(json.dumps({**json.loads(path.read_text()), "state_dir": "/var/lib/s3-uploader"}))
+        with pytest.raises(UsageProblem, match="would have one state directory, /var/lib/s3-uploader, which systemd"):
+            units(str(spools), UnitOptions())
+        assert units(str(spools), UnitOptions(kind="cron")) == 0
+        assert units(str(spools), UnitOptions(user="daemon", force=True)) == 0
+        (spools / "attic.json").write_text((spools / "attic.json").read_text().replace("s3-uploader", "s3-uploader-2"))
+        assert units(str(spools), UnitOptions()) == 0
+        capsys.readouterr()
+
+
+class TestWhatAServiceReaches:
+    """Everything that a run needs is visible to its service."""
+
+    def test_included_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A file of defaults beside the configuration, in a directory that a service does not see otherwise."""
+        (tmp_path / "spool").mkdir()
+        (tmp_path / "common").mkdir()
+        (tmp_path / "common" / "all.json").write_text('{"$include": "more.json", "bucket": "readings"}')
+        (tmp_path / "common" / "more.json").write_text('{"bucket": "other"}')
+        (tmp_path / "own").mkdir()
+        path = tmp_path / "own" / "den.json"
+        path.write_text(json.dumps({"$include": "../common/all.json", "base_dir": str(tmp_path / "spool")}))
+        assert units(str(path), UnitOptions()) == 0
+        printed = capsys.readouterr().out
+        assert f"\nBindReadOnlyPaths={tmp_path}/common/all.json\n" in printed
+        assert f"\nBindReadOnlyPaths={tmp_path}/common/more.json\n" in printed
+
+    def test_a_proxy(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A service that was allowed nothing but the address of its endpoint could not reach the proxy on the way."""
+        (tmp_path / "spool").mkdir()
+        path = tmp_path / "den.json"
+        settings = {"base_dir": str(tmp_path / "spool"), "bucket": "readings", "endpoint_url": "http://10.1.2.3:9000"}
+        path.write_text(json.dumps(settings))
+        assert units(str(path), UnitOptions()) == 0
+        assert "IPAddressAllow=10.1.2.3\n" in capsys.readouterr().out
+        (tmp_path / "environment").write_text("http_proxy=http://proxy.example.com:3128\n")
+        assert units(str(path), UnitOptions()) == 0
+        assert "IPAddress" not in capsys.readouterr().out
+
+
+class TestTheNextSteps:
+    """Whoever types the commands that are printed has a service that works."""
+
+    def next_steps(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, **settings: str) -> list[str]:
+        """The commands for a spool that does not exist yet."""
+        path = tmp_path / "den.json"
+        path.write_text(json.dumps({"base_dir": str(tmp_path / "my spool"), "bucket": "readings", **settings}))
+        assert units(str(path), UnitOptions(kind=kind, as_json=True, user="nobody-yet")) == 0
+        return list(json.loads(capsys.readouterr().out)["next"])
+
+    def test_a_spool_belongs_to_the_user_of_the_service(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Made by root it would be root's, and nothing could be removed from it."""
+        steps = self.next_steps(tmp_path, capsys, "timer")
+        assert steps[:2] == [
+            "useradd --system --no-create-home --shell /usr/sbin/nologin nobody-yet",
+            f"install -d -o nobody-yet '{tmp_path}/my spool'",
+        ]
+
+    def test_a_user_of_cron_has_a_place_for_the_ledger(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Without a home directory each run would end with exit code 2."""
+        assert self.next_steps(tmp_path, capsys, "cron")[0] == (
+            "useradd --system --create-home --home-dir /var/lib/nobody-yet --shell /usr/sbin/nologin nobody-yet"
+        )
+        steps = self.next_steps(tmp_path, capsys, "cron", state_dir="/var/lib/not-there/yet")
+        assert "--no-create-home" in steps[0]
+        assert steps[-1] == "install -d -o nobody-yet -m 700 /var/lib/not-there/yet"
+
+    def test_a_user_of_cron_without_a_home(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A system user that is there already gets no home; somebody is told to name another place."""
+        monkeypatch.setattr("s3_uploader.deployment.account.home_of", lambda user: str(tmp_path / "gone"))
+        (tmp_path / "spool").mkdir()
+        (tmp_path / "den.json").write_text(json.dumps({"base_dir": str(tmp_path / "spool"), "bucket": "readings"}))
+        assert units(str(tmp_path / "den.json"), UnitOptions(kind="cron")) == 0
+        assert "has no home directory" in capsys.readouterr().err
+        assert units(str(tmp_path / "den.json"), UnitOptions()) == 0
+        assert "has no home directory" not in capsys.readouterr().err
+
+    def test_a_user_without_a_name(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Cron ignores a file that names a user by its number; systemd takes it."""
+        (tmp_path / "spool").mkdir()
+        (tmp_path / "den.json").write_text(json.dumps({"base_dir": str(tmp_path / "spool"), "bucket": "readings"}))
+        with pytest.raises(UsageProblem, match="The user 54321 has no name, and cron takes only names"):
+            units(str(tmp_path / "den.json"), UnitOptions(kind="cron", user="54321", force=True))
+        assert units(str(tmp_path / "den.json"), UnitOptions(user="54321", force=True)) == 0
+        assert "User=54321" in capsys.readouterr().out

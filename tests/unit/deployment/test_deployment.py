@@ -11,6 +11,7 @@ import pytest
 
 from s3_uploader import config
 from s3_uploader.cli import units
+from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.deployment import escaping
 from s3_uploader.deployment.account import Account, SpoolFacts, choose, facts_of, may_write
@@ -194,10 +195,10 @@ class TestAccount:
         tmp_path.chmod(0o755)
         account = Account(user="nobody", reason="Because.")
         made = plan(account, metrics_file=f"{tmp_path}/x.prom", credentials=os.devnull)
-        (warning,) = [each for each in units._warnings(made) if "metrics" in each]
+        (warning,) = [each for each in units._warnings(made, UnitOptions()) if "metrics" in each]
         assert warning.startswith(f"The user nobody cannot write {tmp_path}, ")
         tmp_path.chmod(0o777)
-        assert not [each for each in units._warnings(made) if "metrics" in each]
+        assert not [each for each in units._warnings(made, UnitOptions()) if "metrics" in each]
 
     def test_looking(self, tmp_path: Path) -> None:
         """Owner and rights are those of the directories and files as they are."""
