@@ -6,6 +6,7 @@ import _thread
 import select
 import time
 from collections.abc import Callable
+from types import MethodType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -139,11 +140,12 @@ def start_thread(thread: threading.Thread) -> None:
     is_at_work = Latch()
     work = thread.run
 
-    def run() -> None:
+    def run(_: threading.Thread) -> None:
         is_at_work.set()
         work()
 
-    thread.run = run  # type: ignore[method-assign]
+    # A method, as of any thread: what watches over threads (Sentry) wraps the function of it, and passes the thread.
+    thread.run = MethodType(run, thread)  # type: ignore[method-assign]
     thread.start()
     until = time.monotonic() + START_SECONDS
     while not is_at_work.wait(_LOOK_SECONDS):

@@ -37,6 +37,19 @@ def test_one_that_begins() -> None:
     assert not thread.is_alive()
 
 
+def test_one_that_is_watched_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a program that wraps the function of each thread, as Sentry does when it is started, it does its work."""
+    start = threading.Thread.start
+
+    def wrapping_start(thread: threading.Thread) -> None:
+        function = getattr(thread.run, "__func__", thread.run)
+        thread.run = lambda: function(threading.current_thread())  # type: ignore[method-assign]
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", wrapping_start)
+    test_one_that_begins()
+
+
 def test_one_that_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever starts it is told so after a limit, in the way in which a thread is refused."""
     monkeypatch.setattr(control, "START_SECONDS", 0.01)
