@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import select
 import time
 from collections.abc import Callable
@@ -136,7 +137,9 @@ def start_thread(thread: threading.Thread) -> None:
     :raises RuntimeError: if no thread can be created, or if it has not begun in time.
     """
     begun = thread._started  # type: ignore[attr-defined]
-    begun.wait = _wait_for_nothing
+    # gevent's event refuses that, and has no lock that a thread could leave behind.
+    with contextlib.suppress(AttributeError):
+        begun.wait = _wait_for_nothing
     is_at_work = Latch()
     work = thread.run
 

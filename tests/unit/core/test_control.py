@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,12 +43,44 @@ def test_one_that_is_watched_over(monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def wrapping_start(thread: threading.Thread) -> None:
-        function = getattr(thread.run, "__func__", thread.run)
+        run: Any = thread.run
+        function = getattr(run, "__func__", run)
         thread.run = lambda: function(threading.current_thread())  # type: ignore[method-assign]
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", wrapping_start)
     test_one_that_begins()
+
+
+class EventThatIsSealed:
+    """An event whose methods cannot be replaced, like those of gevent."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Happen."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for it."""
+        return self._event.wait(timeout)
+
+
+def test_one_with_events_of_another_library() -> None:
+    """In a program whose threads are those of gevent, it does its work."""
+    done: list[str] = []
+    thread = threading.Thread(target=done.append, args=("work",))
+    thread._started = EventThatIsSealed()  # type: ignore[attr-defined]
+    start_thread(thread)
+    thread.join()
+    assert done == ["work"]
 
 
 def test_one_that_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
