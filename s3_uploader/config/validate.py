@@ -21,7 +21,7 @@ _BUCKET = r"[A-Za-z0-9._~!$&'()*+,;=:@-]+"
 """What stands for itself in a path of a URL (RFC 3986). Real names are of letters, digits, hyphens and dots."""
 _MOST_OF_A_BUCKET = 256
 """Swift's limit for a container, the largest of all; S3's is 63."""
-_ARN = re.compile(
+_ARN = (
     "arn:aws[^:]*:"
     "((s3|s3-object-lambda):[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}"
     "|s3-outposts:[a-z0-9-]+:[0-9]{12}:outpost[/:][A-Za-z0-9-]{1,63}[/:]accesspoint[/:][A-Za-z0-9-]{1,63})"
@@ -167,7 +167,7 @@ def location_contradictions(
 
 def _bucket_problems(bucket: str) -> Iterator[str]:
     if bucket.startswith("arn:"):
-        if not _ARN.fullmatch(bucket):
+        if not re.fullmatch(_ARN, bucket):
             yield _wrong_arn(bucket)
     elif "://" in bucket:
         yield "is a name, no URL. Put a path inside the bucket into key_prefix, a service into endpoint_url"
