@@ -16,7 +16,7 @@ from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
 from s3_uploader.run.in_flight import FileTask
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.readiness import Reason, Removable, Sightings, why_settling
+from s3_uploader.spool.readiness import LONGEST_TICK, TICK, Reason, Removable, Sightings, counts_seconds, why_settling
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
     from s3_uploader.stores.base import Store
 
-_TICK = 0.02
-"""Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
 _NOT_UTF8 = (
     "this program reads names of files in another encoding than UTF-8, so that the key would not have the bytes of the "
     "name; start it with PYTHONUTF8=1 or under a UTF-8 locale"
@@ -119,8 +117,11 @@ class Admission:
                 return Left.FRESH, detail
         # Two changes within one tick of the clock leave the same times. So a fingerprint is not trusted while its last
         # change may be in the current tick.
-        if abs(now - file.fingerprint.ctime_ns / 1e9) < _TICK:
-            self._sleep(_TICK)
+        ago = abs(now - file.fingerprint.ctime_ns / 1e9)
+        if ago < LONGEST_TICK and counts_seconds(file.fingerprint):
+            return Left.FRESH, "it was changed a moment ago, and its file system counts whole seconds"
+        if ago < TICK:
+            self._sleep(TICK)
             try:
                 if not file.look_again():
                     return Left.FRESH, "it is being changed"

@@ -31,6 +31,10 @@ FUTURE_TOLERANCE = 300.0
 
 LONG_AGO_SECONDS = 60.0
 """Seconds beyond ``settle_seconds`` after which an unchanged file is shipped at the first look."""
+TICK = 0.02
+"""Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
+LONGEST_TICK = 2.0
+"""The same where only whole seconds are stored (ext2, ext3, ext4 with small inodes), or every other second (FAT)."""
 UNKNOWN = "a file system of unknown type"
 _MOST_SIGHTINGS = 5000
 _LAYERS = ("upperdir", "lowerdir")
@@ -66,6 +70,14 @@ def why_settling(candidate: Candidate, mtime_ns: int, now: float, settle_seconds
     if age < settle_seconds and age >= -FUTURE_TOLERANCE:
         return f"written {max(age, 0.0):.0f} s ago, less than {settle_seconds:g} s"
     return ""
+
+
+def counts_seconds(fingerprint: Fingerprint) -> bool:
+    """Whether the file system seems to store whole seconds, so that two changes within :data:`LONGEST_TICK` look alike.
+
+    Elsewhere hardly any time is a whole second.
+    """
+    return fingerprint.ctime_ns % 1_000_000_000 == 0
 
 
 def is_being_written(descriptor: int) -> bool | None:

@@ -13,7 +13,7 @@ import pytest
 
 from s3_uploader.core.control import Latch
 from s3_uploader.core.errors import StateError, StoreError
-from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.model import Candidate, Fingerprint, Left
 from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.run import admission as admission_module
 from s3_uploader.run.admission import Admission, open_store
@@ -171,6 +171,28 @@ class TestClockTick:
         assert isinstance(file, OpenFile)
         assert clock.slept == []
         file.close()
+
+    @pytest.mark.parametrize(("ago", "is_left"), [(0.0, True), (1.9, True), (2.1, False)])
+    def test_a_file_system_that_counts_whole_seconds(
+        self, root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ago: float, is_left: bool
+    ) -> None:
+        """There a tick is a second or two: a file that was changed in it is left, and the next run looks again."""
+        write(tmp_path / "x")
+        changed_at = NOW + 100
+
+        def of(status: os.stat_result) -> Fingerprint:
+            return Fingerprint(
+                status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, int(changed_at) * 1_000_000_000
+            )
+
+        monkeypatch.setattr(Fingerprint, "of", of)
+        answer = admission(root).decide(scanned(root), now=changed_at + ago)
+        if isinstance(answer, OpenFile):
+            answer.close()
+            assert not is_left
+        else:
+            assert is_left
+            assert answer[0] is Left.FRESH
 
     def test_changes_meanwhile(self, root: SpoolRoot, tmp_path: Path) -> None:
         """A file that changes in that moment is left."""
