@@ -120,9 +120,9 @@ def build_store(
         if isinstance(destination, S3Destination):
             return _s3(config, destination, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
         if isinstance(destination, FtpDestination):
-            return _ftp(config, destination, notice=notice, memory=memory)
+            return _ftp(config, destination, notice=notice, memory=memory, **_lock_notes(config, destination))
         if isinstance(destination, SftpDestination):
-            return _sftp(config, destination, notice=notice, memory=memory)
+            return _sftp(config, destination, notice=notice, memory=memory, **_lock_notes(config, destination))
         from s3_uploader.stores.local.store import LocalStore
 
         return LocalStore(path=destination.path, max_concurrency=destination.max_concurrency)
@@ -190,6 +190,16 @@ def _sftp(config: Config, server: SftpDestination, **around: Any) -> SftpStore:
     from s3_uploader.stores.sftp import store as sftp
 
     return sftp.create(**_server_settings(config, server), **around)
+
+
+def _lock_notes(config: Config, server: FtpDestination | SftpDestination) -> dict[str, str]:
+    """Where the runs of a spool note the remote locks that they make, as an argument of the store."""
+    if server.lock_file is None:
+        return {}
+    from s3_uploader.ledger.state_directory import own_state_directory
+    from s3_uploader.stores.file_servers.holder import NOTES_NAME
+
+    return {"lock_notes": os.path.join(own_state_directory(config), NOTES_NAME)}
 
 
 def _server_settings(config: Config, server: FtpDestination | SftpDestination) -> dict[str, Any]:

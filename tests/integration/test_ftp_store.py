@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from s3_uploader.config.destinations import FtpDestination
+from s3_uploader.config.schema import Config
+from s3_uploader.core import procfs
 from s3_uploader.core.errors import (
     ConflictError,
     DestinationBusy,
@@ -28,7 +31,11 @@ from s3_uploader.core.errors import (
 )
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.origins import Origin
+from s3_uploader.ledger.state_directory import create_state_directory, own_state_directory
+from s3_uploader.run.assembly import build_store
 from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.file_servers import holder, parts
 from s3_uploader.stores.ftp.replies import Lost
 from s3_uploader.stores.ftp.session import Session
 from s3_uploader.stores.ftp.store import FtpStore
@@ -172,6 +179,39 @@ def test_wrong_password(server: PyFtpServer) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        ("USER", "450 Busy."),
+        ("PASS", "421 Too many users, auth service is full."),
+        ("PASS", "451 The database of users does not answer."),
+    ],
+)
+def test_login_that_is_refused_for_now(server: PyFtpServer, command: str, reply: str) -> None:
+    """A 4xx in answer to a login is temporary: it is tried again, and called neither a wrong password nor a setting."""
+    server.fault(command, "reply", reply, times=3)
+    with pytest.raises(StoreError, match=f"does not let the user test in for now: {reply[:3]}") as caught:
+        new_store(server).open()
+    assert caught.value.retryable
+    assert caught.value.scope is Scope.DESTINATION
+    assert caught.value.origin is Origin.UNREACHABLE
+    assert "password" not in str(caught.value)
+    server.fault(command, "reply", reply, times=2)
+    store = new_store(server)
+    store.open()
+    store.close(timeout=5)
+
+
+def test_second_login_that_is_refused_for_now(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path
+) -> None:
+    """A server that takes one login for now gets all files over that one."""
+    store = opened(max_concurrency=2)
+    server.fault("PASS", "reply", "450 Busy.", times=100)
+    futures = [begin(store, tmp_path, f"file-{number}", b"x" * 100_000) for number in range(6)]
+    assert [future.result(60).size for future in futures] == [100_000] * 6
+
+
 def test_wrong_path(server: PyFtpServer) -> None:
     """A directory that is not there is one clear sentence about the destination."""
     with pytest.raises(StoreError, match=r"/nonexistent on the FTP server .* cannot be entered: 550") as caught:
@@ -283,6 +323,70 @@ def test_lock_of_a_killed_run(server: PyFtpServer) -> None:
     store = new_store(server, lock_file="write")
     store.open()
     store.close(timeout=5)
+    assert server.files() == {}
+
+
+@pytest.fixture
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where this machine, whose identifier is known, notes its locks."""
+    for module in (holder, parts):
+        monkeypatch.setattr(module, "machine_id", lambda: "a" * 32)
+    return str(tmp_path / "notes")
+
+
+def test_lock_from_before_a_reboot(server: PyFtpServer, notes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock that this machine left before a reboot is removed; that of a clone at work stays, however alike."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(procfs, "boot_id", lambda: "earlier")
+        new_store(server, lock_file="write", lock_notes=notes).open()
+    with pytest.raises(DestinationBusy, match="before its last boot, or on a clone of this machine"):
+        new_store(server, lock_file="write", lock_notes=f"{notes}-of-the-clone").open()
+    with pytest.raises(DestinationBusy):
+        new_store(server, lock_file="write").open()
+    store = new_store(server, lock_file="write", lock_notes=notes)
+    store.open()
+    store.close(timeout=5)
+    assert server.files() == {}
+    assert not os.path.exists(notes)
+
+
+def test_a_run_notes_its_lock(server: PyFtpServer, tmp_path: Path) -> None:
+    """A run notes its lock in the state directory of its spool before it makes it, and then forgets it."""
+    destination = FtpDestination(host="127.0.0.1", port=server.port, user="test", password="testpw", lock_file="write")
+    config = Config(base_dir=str(tmp_path), state_dir=str(tmp_path / "state"), destination=destination)
+    state_dir = own_state_directory(config)
+    create_state_directory(state_dir)
+    store = build_store(config, notice=lambda level, sentence: None, memory=None)
+    store.open()
+    line = (server.root / "write").read_text().rstrip("\n")
+    assert holder.LockNotes(f"{state_dir}/{holder.NOTES_NAME}").has(line)
+    store.close(timeout=5)
+    assert os.listdir(state_dir) == []
+
+
+def test_empty_lock_of_a_clone(server: PyFtpServer, notes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that a clone of this machine is about to make is not taken for one that a killed run of ours left."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(procfs, "boot_id", lambda: "earlier")
+        intent = parts.PartNames("spool").new(hidden=False, kind=parts.INTENT)
+    for name in ("write", intent):
+        (server.root / name).touch()
+    with pytest.raises(DestinationBusy):
+        new_store(server, lock_file="write", lock_notes=notes, identity="spool").open()
+    assert server.files() == {"write": b"", intent: b""}
+    holder.LockNotes(notes).add("a line", intent)
+    new_store(server, lock_file="write", lock_notes=notes, identity="spool").open()
+    assert not (server.root / intent).exists()
+
+
+def test_lock_of_a_living_process_does_not_grow_old(server: PyFtpServer, notes: str) -> None:
+    """A run that takes longer than the age from which locks are removed keeps its lock on this machine."""
+    held = new_store(server, lock_file="write", lock_notes=notes)
+    held.open()
+    os.utime(server.root / "write", (time.time() - 7200, time.time() - 7200))
+    with pytest.raises(DestinationBusy, match=f"Process {os.getpid()} of this machine holds it"):
+        new_store(server, lock_file="write", lock_stale_seconds=3600).open()
+    held.close(timeout=5)
     assert server.files() == {}
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
 import msgspec
 
 from s3_uploader.core import procfs
+from s3_uploader.core.files import open_at_once, replace_file
 
+NOTES_NAME = "remote-locks"
+"""The name of the file of :class:`LockNotes` in the state directory."""
 _UNKNOWN = "-"
+_MOST_NOTED = 16
+_LONGEST_NOTES = 1 << 16
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -52,18 +58,82 @@ class Holder(msgspec.Struct, frozen=True):
         """Whether it is known to be the current process."""
         return self == Holder.current() and _UNKNOWN not in (self.machine, self.boot, self.pids, self.started)
 
-    def is_gone(self) -> bool:
-        """Whether the process is known to have ended; ``False`` if that cannot be told from this machine."""
-        here = Holder.current()
-        if _UNKNOWN in (self.machine, self.boot) or (self.host, self.machine) != (here.host, here.machine):
-            return False
-        if self.boot != here.boot:
-            # No process survives a reboot. Two machines with one host name have different identifiers (machine-id(5)).
-            return here.boot != _UNKNOWN
-        if _UNKNOWN in (self.pids, self.started) or self.pids != here.pids:
-            return False
+    def is_gone(self, *, is_noted: bool) -> bool:
+        """Whether the process is known to have ended; ``False`` if that cannot be told from this machine.
+
+        :param is_noted: whether a run of this state directory has noted it as its own (:class:`LockNotes`).
+        """
+        if self.is_of_another_boot():
+            # No process survives a reboot. But the clone of a machine has its host name and its identifier.
+            return is_noted
         # A pid is reused, but not together with the start time.
-        return start_of(self.pid) != self.started
+        return self._can_be_seen() and start_of(self.pid) != self.started
+
+    def is_alive(self) -> bool:
+        """Whether the process is known to run on this machine."""
+        return self._can_be_seen() and start_of(self.pid) == self.started
+
+    def is_of_another_boot(self) -> bool:
+        """Whether it ran on this machine before the last boot, or runs on a clone of this machine."""
+        here = Holder.current()
+        return self._is_of_this_machine(here) and _UNKNOWN not in (self.boot, here.boot) and self.boot != here.boot
+
+    def _is_of_this_machine(self, here: Holder) -> bool:
+        return self.machine != _UNKNOWN and (self.host, self.machine) == (here.host, here.machine)
+
+    def _can_be_seen(self) -> bool:
+        """Whether the process is seen from here as long as it runs."""
+        here = Holder.current()
+        is_known = _UNKNOWN not in (self.boot, self.pids, self.started)
+        return is_known and self._is_of_this_machine(here) and (self.boot, self.pids) == (here.boot, here.pids)
+
+
+class LockNotes:
+    """Notes of the locks that runs have made at servers, in a small file of the state directory.
+
+    A lock of an earlier boot was left by this machine if it is noted here. Otherwise it may be the lock of a clone of
+    this machine, which is at work. A lock is noted before it exists, and forgotten when it was removed.
+
+    :param path: the file, ``None`` if there is no place for one; then nothing is noted.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def add(self, line: str, intent: str) -> None:
+        """Note a lock durably. If that fails and the lock outlasts the next reboot, it has to be removed by hand.
+
+        :param intent: the name of the file that exists while the lock is made.
+        """
+        self._write([*self._noted(), [line, intent]][-_MOST_NOTED:], durable=True)
+
+    def forget(self, text: str) -> None:
+        """Forget the lock with that line or intent."""
+        noted = self._noted()
+        left = [each for each in noted if text not in each]
+        if left != noted:
+            self._write(left, durable=False)
+
+    def has(self, text: str) -> bool:
+        """Whether a lock with that line or intent is noted."""
+        return any(text in each for each in self._noted())
+
+    def _noted(self) -> list[list[str]]:
+        if self._path is not None:
+            with contextlib.suppress(OSError), open_at_once(self._path) as file:
+                lines = file.read(_LONGEST_NOTES).decode("utf-8", "replace").split("\n")
+                return [line.split("\t") for line in lines if line]
+        return []
+
+    def _write(self, locks: list[list[str]], *, durable: bool) -> None:
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            if locks:
+                text = "".join("\t".join(lock) + "\n" for lock in locks)
+                replace_file(self._path, text.encode(), durable=durable, mode=0o600)
+            else:
+                os.unlink(self._path)
 
 
 def start_of(pid: int) -> str:

@@ -3,8 +3,11 @@
 The protocol decides how the file is made. It has one line that names its owner. Whoever finds its own line *first* in
 the file holds the lock.
 
-A lock is removed only if its first line is ours, if it is older than ``stale_seconds`` by the server's clock, or if it
-was left by a process of this program on this machine that has ended, or that lost the connection and gave it up.
+A lock is removed only if its first line is ours, if it was left by a process of this program on this machine that has
+ended, or that lost the connection and gave it up, or if it is older than ``stale_seconds`` by the server's clock. The
+lock of a process that runs on this machine never becomes too old. One from before a reboot is known by the notes of the
+state directory (:class:`~s3_uploader.stores.file_servers.holder.LockNotes`): it may also be that of a clone of this
+machine.
 
 Servers create a file before its content arrives. A run that is killed in between leaves an empty lock, and locks of
 other programs may be empty too. So where the protocol cannot create both at once, an *intent* exists meanwhile: a file
@@ -20,7 +23,7 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import DestinationBusy, Scope, StoreError
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Refused
-from s3_uploader.stores.file_servers.holder import Holder
+from s3_uploader.stores.file_servers.holder import Holder, LockNotes
 from s3_uploader.stores.file_servers.learned import GRANTED, Learned
 from s3_uploader.stores.file_servers.parts import INTENT, PART, PartNames
 
@@ -43,6 +46,7 @@ _FROM_THE_FUTURE = (
     "Its time is later than the server's clock, so it does not grow old. If its owner no longer runs, remove it by "
     "hand."
 )
+_OF_ANOTHER_BOOT = "It was made on this machine before its last boot, or on a clone of this machine."
 _HINT = "Give that right, or leave out lock_file."
 _HINT_REPLACED = "If that client removes locks of a certain age, give it a longer one."
 
@@ -54,10 +58,11 @@ class RemoteLock:
     """The lock file at ``path``.
 
     :param server: the server's name in messages.
-    :param stale_seconds: age after which anybody's lock is removed, ``None`` for never.
+    :param stale_seconds: age after which a lock is removed unless its process runs here, ``None`` for never.
     :param create: makes the file.
     :param parts: makes the names of files beside the lock. A later run recognises those of a killed one.
     :param learned: what is known about the server.
+    :param notes: notes of the locks that runs of the same state directory have made.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class RemoteLock:
         create: Create,
         parts: PartNames,
         learned: Learned | None = None,
+        notes: LockNotes | None = None,
     ) -> None:
         self._path = path
         self._name = name
@@ -78,7 +84,10 @@ class RemoteLock:
         self._create = create
         self._parts = parts
         self._learned = Learned() if learned is None else learned
+        self._notes = LockNotes(None) if notes is None else notes
         self._line = Holder.current().line(secrets.token_hex(8))
+        self._intent = ""
+        self._found: Holder | None = None
         self._is_empty = False
         self._is_ahead = False
         self._held = False
@@ -96,7 +105,9 @@ class RemoteLock:
             raise self._busy()
         content = self._line.encode() + b"\n"
         intent = self._beside(INTENT)
-        _in_use.update((self._line, intent.rpartition("/")[2]))
+        self._intent = intent.rpartition("/")[2]
+        _in_use.update((self._line, self._intent))
+        self._notes.add(self._line, self._intent)
         try:
             self._create(session, self._path, content, intent)
             first = self._first_line(session)
@@ -106,7 +117,7 @@ class RemoteLock:
         except FileExistsError:
             raise self._busy() from None
         finally:
-            _in_use.discard(intent.rpartition("/")[2])
+            _in_use.discard(self._intent)
             if not self._held:
                 self.give_up()
 
@@ -135,6 +146,8 @@ class RemoteLock:
                 f"The lock file {self._name} on {self._server} was removed or replaced by another client while files "
                 f"were uploaded. {_HINT_REPLACED}"
             )
+        if removed:
+            self._notes.forget(self._line)
         # Only now: if the connection was lost meanwhile, the caller tries again.
         self.give_up()
         return removed
@@ -177,7 +190,12 @@ class RemoteLock:
 
     def _busy(self) -> DestinationBusy:
         hint = "It is empty, so nobody can tell whose it is." if self._is_empty else ""
-        if self._stale_seconds is None:
+        found = self._found
+        if found is not None and found.is_of_another_boot():
+            hint = _OF_ANOTHER_BOOT
+        if found is not None and found.is_alive():
+            hint = f"Process {found.pid} of this machine holds it, and still runs."
+        elif self._stale_seconds is None:
             hint = f"{hint} If its owner no longer runs, remove it by hand, or set lock_stale_seconds.".strip()
         elif self._is_ahead:
             hint = f"{hint} {_FROM_THE_FUTURE}".strip()
@@ -200,13 +218,16 @@ class RemoteLock:
     def _clear_away(self, session: FileSession) -> bool:
         """Remove a stale lock. Returns ``False`` if the lock has to stay."""
         first = self._first_line(session)
-        holder = Holder.of_line(first or "")
-        if holder is not None and (holder.is_gone() or (holder.is_this_process() and first not in _in_use)):
-            return self._take_away(session, first)
+        self._found = holder = Holder.of_line(first or "")
+        if holder is not None and first is not None and self._was_left(holder, first):
+            taken = self._take_away(session, first)
+            if taken:
+                self._notes.forget(first)
+            return taken
         self._is_empty = not first and session.size(self._path) == 0
         if self._is_empty and self._take_away_empty(session, first):
             return True
-        if self._stale_seconds is None:
+        if self._stale_seconds is None or (holder is not None and holder.is_alive()):
             return False
         modified = session.modified(self._path)
         if modified is None:
@@ -216,6 +237,10 @@ class RemoteLock:
         if now is None or now - modified < self._stale_seconds:
             return False
         return self._take_away(session, first)
+
+    def _was_left(self, holder: Holder, line: str) -> bool:
+        """Whether the line is that of a process that has ended, or of this one, which has given the lock up."""
+        return holder.is_gone(is_noted=self._notes.has(line)) or (holder.is_this_process() and line not in _in_use)
 
     def _take_away_empty(self, session: FileSession, first: str | None) -> bool:
         """Remove an empty lock if a run of ours was creating it when it was killed, and the intents of such runs."""
@@ -236,12 +261,15 @@ class RemoteLock:
             taken = is_ours and self._take_away(session, first)
         for intent in intents:
             session.delete(intent)
+            self._notes.forget(intent.rpartition("/")[2])
         return taken
 
     def _is_left_over(self, name: str) -> bool:
         """Whether it is the intent of a run that has ended, or of one of this process that has given up."""
         if not name.endswith(INTENT):
             return False
+        if self._parts.is_of_another_boot(name):
+            return self._notes.has(name)
         return self._parts.is_left_over(name) or (self._parts.is_of_this_process(name) and name not in _in_use)
 
     def _take_away(self, session: FileSession, first: str | None) -> bool:

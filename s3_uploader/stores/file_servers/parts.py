@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -27,6 +28,8 @@ _MOST_REMOVED = 1000
 _OLD_SECONDS = 2 * 86400.0
 """A file that has not changed for so long is not in flight. No server's clock is wrong by as much."""
 
+_CLOCKS_DIFFER_SECONDS = 60
+
 
 class PartNames:
     """Makes a new name for each upload. The next run can tell from it who made it, and whether that process still runs.
@@ -45,6 +48,7 @@ class PartNames:
         self._knows_machine = bool(machine_id())
         self._owner = _digest(f"{os.uname().nodename} {machine_id()} {identity}", 8)
         self._boot = _digest(procfs.boot_id(), 4)
+        self._booted_at = procfs.boot_time() or math.inf
         self._namespace = _digest(procfs.pid_namespace(), 4)
         self._process = f"{os.getpid():x}-{procfs.start_ticks(os.getpid()):x}"
 
@@ -83,11 +87,18 @@ class PartNames:
         if modified is not None and modified < self._now() - _OLD_SECONDS:
             return True
         if found[2] != self._boot:
-            return self._knows_machine  # rebooted since then; without an identifier it may be another machine
+            # Rebooted since then; without an identifier it may be another machine. A clone has the same one, but what
+            # it has in flight changes after this machine was booted.
+            return self._knows_machine and (modified is None or modified <= self._booted_at + _CLOCKS_DIFFER_SECONDS)
         if found[3] != self._namespace:
             return False  # another container, whose processes are not visible here
         # A pid is reused, but not together with the start time.
         return start_of(int(found[4], 16)) != str(int(found[5], 16))
+
+    def is_of_another_boot(self, name: str) -> bool:
+        """Whether ``name`` was made for the same spool before the last boot, or by a clone of this machine."""
+        found = _OURS.fullmatch(name)
+        return found is not None and found[1] == self._owner and found[2] != self._boot
 
     def is_of_this_process(self, name: str) -> bool:
         """Whether ``name`` was made by the current process for the same spool."""

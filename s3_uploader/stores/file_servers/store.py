@@ -34,6 +34,7 @@ from s3_uploader.stores.file_servers.attempts import Attempts
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
 from s3_uploader.stores.file_servers.directories import KnownDirectories
+from s3_uploader.stores.file_servers.holder import LockNotes
 from s3_uploader.stores.file_servers.lock import Create, RemoteLock
 from s3_uploader.stores.file_servers.naming import NamingLocks
 from s3_uploader.stores.file_servers.parts import PartNames
@@ -61,6 +62,7 @@ class FileServerStore(ABC, Generic[_Session]):
     :param create_lock: creates the lock file.
     :param lock_file: name, relative to the path, of a file that exists while files are uploaded.
     :param lock_stale_seconds: age after which such a file of others is removed.
+    :param lock_notes: path of a file that notes the locks made, so that a lock from before a reboot is known.
     :param temporary_names: the names under which files are sent: ``hidden`` (with a dot), ``visible``, ``auto`` (hidden
         if the server accepts such names), or ``none``: directly to their final names.
     :param minimum_proof: the weakest proof that uploads ask for; only :meth:`check` uses it.
@@ -85,6 +87,7 @@ class FileServerStore(ABC, Generic[_Session]):
         create_lock: Create,
         lock_file: str | None = None,
         lock_stale_seconds: float | None = None,
+        lock_notes: str | None = None,
         temporary_names: str = "auto",
         minimum_proof: str = "size",
         makes_directories: bool = False,
@@ -99,6 +102,7 @@ class FileServerStore(ABC, Generic[_Session]):
         self._create_lock = create_lock
         self._lock_file = lock_file
         self._lock_stale_seconds = lock_stale_seconds
+        self._lock_notes = LockNotes(lock_notes)
         self._max_concurrency = max_concurrency
         self._temporary_names = temporary_names
         self._minimum_proof = Proof.of_label(minimum_proof)
@@ -322,20 +326,17 @@ class FileServerStore(ABC, Generic[_Session]):
 
     def _made_ready(self, session: _Session, parts: PartNames) -> tuple[SessionPool[_Session], Attempts[_Session]]:
         """Make the pool, with this session in it, and the uploads that use it."""
-        learned = self._server.learned
+        server = self._server
         site = Site(
             parts=parts,
-            learned=learned,
-            directories=KnownDirectories(parts=parts, learned=learned),
+            learned=server.learned,
+            directories=KnownDirectories(parts=parts, learned=server.learned),
             temporary_names=self._temporary_names,
             address=lambda key: shown_name(self.address(key)),
             naming=self._naming.hold,
         )
         pool = SessionPool(
-            make=self._server.new_session,
-            login_error=self._server.login_error,
-            most=self._max_concurrency,
-            parts=parts,
+            make=server.new_session, login_error=server.login_error, most=self._max_concurrency, parts=parts
         )
         pool.add(session)
         attempts = Attempts(
@@ -344,7 +345,7 @@ class FileServerStore(ABC, Generic[_Session]):
             site=site,
             retry=self._retry,
             random=self._jitter,
-            server_name=self._server.name,
+            server_name=server.name,
             tell=self._tell,
         )
         return pool, attempts
@@ -385,6 +386,7 @@ class FileServerStore(ABC, Generic[_Session]):
             create=self._create_lock,
             parts=parts,
             learned=self._server.learned,
+            notes=self._lock_notes,
         )
         try:
             lock.acquire(session)

@@ -17,8 +17,9 @@ _OF_STEP = {
 }
 """By the step of a login: the origin of a refusal that is not for now."""
 
-_DEMANDS_TLS = re.compile(r"\b(?:tls|ssl|ftps|encrypt\w*|clear-?text|AUTH)\b", re.I)
+_DEMANDS_TLS = re.compile(r"\b(?:tls|ssl|ftps|encrypt\w*|clear-?text|(?-i:AUTH))\b", re.I)
 """How servers say that they accept a login over TLS only (vsftpd: 530, ProFTPD and pyftpdlib: 550, Pure-FTPd: 421)."""
+_TRIED_AGAIN = "The next run tries again. If this lasts, ask who runs the server."
 _PASSIVE = ("PASV", "EPSV")
 _NO_PASSIVE_MODE = (
     "Files are sent over connections that this machine opens. Enable passive mode (PASV or EPSV) at the server."
@@ -58,7 +59,10 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str, tls: bo
             hint="Set tls to true.",
             origin=Origin.SETTING,
         )
-    if error.step == "connect":
+    if error.step in ("login", "tls") and error.is_for_now:
+        message = f"The FTP server {server} does not let the user {user} in for now: {error.text}."
+        hint = _TRIED_AGAIN
+    elif error.step == "connect":
         message = f"The FTP server {server} turns us away: {error.text}."
     elif error.step == "tls":
         message = f"The FTP server {server} does not offer TLS: {error.text}."
@@ -71,12 +75,10 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str, tls: bo
         hint = "Check the path; the directory must exist."
     else:
         message = f"The FTP server {server} refuses what every upload needs: {error.text}."
-    # 4xx is temporary; 421 means too many connections.
-    retryable = 400 <= error.code < 500 and error.step != "login"
     return StoreError(
         message,
         code=str(error.code),
-        retryable=retryable or error.code == 421,
+        retryable=error.is_for_now,
         scope=Scope.DESTINATION,
         hint=hint,
         origin=_origin_of_login(error),

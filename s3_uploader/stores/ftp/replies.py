@@ -46,13 +46,13 @@ class Refused(file_servers.Refused):
 
     @property
     def is_one_too_many(self) -> bool:
-        """421, or 530, which also means a wrong password."""
-        return self.code in (421, 530)
+        """421, or 530, which also means a wrong password; in answer to a login any reply that is for now."""
+        return self.code in (421, 530) or (self.step in ("connect", "login") and self.is_for_now)
 
     @property
     def is_for_now(self) -> bool:
-        """421: too many connections."""
-        return self.code == 421
+        """4xx is temporary (RFC 959, 4.2.1), such as 421 for too many connections. 430 means a wrong password."""
+        return 400 <= self.code < 500 and self.code != 430
 
     @property
     def is_absence(self) -> bool:

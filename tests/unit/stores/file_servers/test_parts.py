@@ -56,6 +56,11 @@ def test_after_the_machine_was_started_anew(monkeypatch: pytest.MonkeyPatch) -> 
         name = PartNames("/spool").new(hidden=True)
     monkeypatch.setattr(module, "machine_id", lambda: "f" * 32)
     assert PartNames("/spool").is_left_over(name)
+    assert PartNames("/spool").is_of_another_boot(name)
+    assert not PartNames("/other").is_of_another_boot(name)
+    assert PartNames("/spool").is_left_over(name, modified=procfs.boot_time() - 1)
+    # A clone of this machine is writing it.
+    assert not PartNames("/spool").is_left_over(name, modified=procfs.boot_time() + 120)
     monkeypatch.setattr(module, "machine_id", lambda: "")
     with monkeypatch.context() as patch:
         patch.setattr(procfs, "boot_id", lambda: "earlier")
