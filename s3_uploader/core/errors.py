@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import enum
 import errno
+from typing import Any
 
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import with_hint, without_passwords
@@ -116,6 +117,18 @@ class UploaderError(Exception):
 
     def __str__(self) -> str:
         return with_hint(self.message, self.hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The usual way passes only the message to the constructor. Where that needs more, a pool of processes that gets
+        # such an error from one of them breaks, or waits for ever.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[UploaderError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> UploaderError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(UploaderError):

@@ -22,9 +22,6 @@ class _NoAnswer(RemoteConnectionError):
         made: Any = self
         made.kwargs = {}
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.message, self.hint, self.code)
-
 
 class NoConnection(_NoAnswer, EndpointConnectionError):
     """The server cannot be reached, or it stopped answering."""
@@ -32,7 +29,3 @@ class NoConnection(_NoAnswer, EndpointConnectionError):
 
 class NoCredentials(_NoAnswer, NoCredentialsError):
     """There are no credentials to sign a request with."""
-
-
-def _again(kind: type[_NoAnswer], message: str, hint: str, code: str) -> RemoteConnectionError:
-    return kind(message, hint=hint, code=code)

@@ -1,13 +1,26 @@
-"""The remedies for what the system refuses in the spool."""
+"""Errors go from process to process; and the remedies for what the system refuses in the spool."""
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
+import pickle
 
 import pytest
 
-from s3_uploader.core.errors import FAILING_DISK, remedy_of
+from s3_uploader.core.errors import (
+    FAILING_DISK,
+    ConfigError,
+    LockHeld,
+    Scope,
+    StateError,
+    StoreError,
+    UploaderError,
+    remedy_of,
+)
+from s3_uploader.remote_store import ObjectExists, ObjectNotFound, RemoteStoreError
+from s3_uploader.remote_store.botocore_errors import NoConnection
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM])
@@ -27,3 +40,24 @@ def test_remedy_where_the_disk_does_not_work(number: int) -> None:
 def test_no_remedy_is_made_up() -> None:
     """Where the cause is not known, nothing is advised."""
     assert remedy_of(OSError(errno.ENOSYS, "no such function"), denied="rights") == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("config.json", ["unknown key colour", "no bucket"], hint="Correct it."),
+        LockHeld("Another run has the spool.", holder="process 7", pid=7, held_since=3.0),
+        StateError("The disk is full.", hint="Make some room.", code="DiskFull"),
+        StoreError("Slow down.", code="SlowDown", retryable=True, scope=Scope.DESTINATION, retry_after=2.0),
+        RemoteStoreError("No.", status=403, code="AccessDenied"),
+        ObjectNotFound("There is none.", hint="Look elsewhere.", status=404, code="NoSuchKey"),
+        ObjectExists("There is one.", status=412),
+        NoConnection("Nobody answers.", hint="Wait.", code="Unreachable"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_reach_another_process(error: UploaderError) -> None:
+    """An error that a worker of the program's own pool meets is the same in the process that waits for it."""
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is type(error)
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
