@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
@@ -22,9 +23,12 @@ from s3_uploader.config.validate import (
     replacement_contradictions,
 )
 from s3_uploader.core.errors import ConfigError
+from s3_uploader.core.files import read_pipe
 from s3_uploader.core.text import shown_value
 
 _MOST_BYTES = 4 * 2**20
+_PATIENCE_SECONDS = 10.0
+"""Longest silence of a command that writes a configuration to a pipe."""
 _DEEPEST_INCLUDE = 8
 _PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file", "client_certificate_file"}
 _INCLUDE, _SCHEMA = "$include", "$schema"
@@ -119,8 +123,7 @@ def _read(
     :param found: gets the paths of the included files.
     """
     try:
-        with open(path, "rb") as file:
-            text = file.read(_MOST_BYTES + 1)
+        text = _text_of(path)
     except OSError as error:
         if including:
             problem = f"{_INCLUDE}: {name} cannot be read: {error.strerror}"
@@ -159,6 +162,14 @@ def _read(
         defaults = _laid_over(defaults, values)
         places |= dict.fromkeys(values, other) | their_places
     return _laid_over(defaults, raw), {key: place for key, place in places.items() if key not in raw}
+
+
+def _text_of(path: str) -> bytes:
+    """The beginning of a file, or of what a command writes to a pipe, as in ``<(command)``."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            return read_pipe(file.fileno(), _MOST_BYTES + 1, patience_seconds=_PATIENCE_SECONDS)
+        return file.read(_MOST_BYTES + 1)
 
 
 def _laid_over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

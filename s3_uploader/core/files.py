@@ -23,6 +23,7 @@ _ENOUGH = 65536
 _USUAL = 1024
 """The soft limit nearly everywhere, where it cannot be asked for."""
 _FEWEST = 2
+_CHUNK = 65536
 
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _RENAME_NOREPLACE = 1
@@ -51,6 +52,29 @@ def open_at_once(path: str) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def read_pipe(descriptor: int, most: int, *, patience_seconds: float) -> bytes:
+    """Read a pipe that was opened with ``O_NONBLOCK`` up to its end, or a number of bytes.
+
+    Opened without it a named pipe waits for a writer, also after a signal whose handler only takes note of it.
+
+    :param patience_seconds: longest silence.
+    :raises OSError: if nobody writes for so long.
+    """
+    import select  # hardly anything is a pipe
+
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    data = b""
+    while len(data) < most:
+        if not waiting.poll(patience_seconds * 1000):
+            raise TimeoutError(errno.ETIMEDOUT, f"Nobody wrote to this pipe for {patience_seconds:g} s")
+        piece = os.read(descriptor, _CHUNK)
+        if not piece:
+            break
+        data += piece
+    return data[:most]
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -79,7 +79,7 @@ def create_state_directory(path: str) -> None:
         create_state_directory(os.path.dirname(path))  # that of the spool, with the same rights
     try:
         try:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            _make_above(os.path.dirname(path), 0o700)
             os.mkdir(path, 0o700)
         except FileExistsError:
             # A dead mount exists for mkdir(), and isdir() does not say what is wrong with it.
@@ -101,6 +101,18 @@ def create_state_directory(path: str) -> None:
             hint=f"{remedy}, or name another one with state_dir; no file is deleted until then.",
             code="DiskFull" if full else "Denied" if denied else "",
         ) from error
+
+
+def _make_above(path: str, mode: int) -> None:
+    """Create a directory and those above it. Others may write to none of them, whatever the umask is."""
+    if not path or os.path.isdir(path):
+        return
+    _make_above(os.path.dirname(path), 0o755)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):  # or another run has made it at this moment
+            raise
 
 
 def _parent(config_state_dir: str | None, environ: Mapping[str, str], uid: int) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader import config
-from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo, S3Destination
+from s3_uploader.config import Config, FtpDestination, LocalDestination, MoveTo, S3Destination, loading
 from s3_uploader.config.json_schema import json_schema
 from s3_uploader.core.errors import ConfigError
 
@@ -122,7 +123,7 @@ class TestFiles:
     def test_a_file_of_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who may not read it learns whose turn it is."""
 
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
         monkeypatch.setattr("builtins.open", refuse)
@@ -195,6 +196,37 @@ class TestFiles:
         """A configuration is a JSON object."""
         with pytest.raises(ConfigError, match="must be a JSON object"):
             config.decode(text, source="config.json")
+
+
+class TestPipes:
+    """A configuration may come from a command; what never comes is not waited for."""
+
+    def test_what_a_command_writes(self, tmp_path: Path) -> None:
+        """It may take its time, and write in pieces."""
+        pipe = tmp_path / "pipe.json"
+        os.mkfifo(pipe)
+
+        def write() -> None:
+            with pipe.open("wb", buffering=0) as file:
+                file.write(b'{"base_dir": "/spool", ')
+                file.write(b'"bucket": "b"}')
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            assert config.load(str(pipe)).base_dir == "/spool"
+        finally:
+            writer.join()
+
+    @pytest.mark.parametrize("key", ["", "$include"])
+    def test_a_pipe_into_which_nobody_writes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+        """One that lies in a directory of configurations would stop the runs of all spools, for ever."""
+        monkeypatch.setattr(loading, "_PATIENCE_SECONDS", 0.01)
+        pipe = tmp_path / "pipe.json"
+        os.mkfifo(pipe)
+        (tmp_path / "config.json").write_text(json.dumps({key: "pipe.json"}))
+        with pytest.raises(ConfigError, match=r"cannot be read: Nobody wrote to this pipe for 0\.01 s"):
+            config.load(str(tmp_path / "config.json" if key else pipe))
 
 
 class TestProblems:

@@ -125,3 +125,15 @@ def test_a_mount_that_died_is_not_called_something_else(tmp_path: Path, monkeypa
     with pytest.raises(StateError, match="cannot be used: Transport endpoint is not connected") as caught:
         create_state_directory(path)
     assert caught.value.hint.startswith("Mount its file system again")
+
+
+def test_nobody_else_may_write_to_what_is_made(tmp_path: Path) -> None:
+    """A permissive umask, as some device has it, opens neither the state directory nor one above it."""
+    before = os.umask(0)
+    try:
+        create_state_directory(str(tmp_path / ".local" / "state" / "s3-uploader" / "spool-1"))
+    finally:
+        os.umask(before)
+    made = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert len(made) == 4
+    assert {path.name for path in made if path.stat().st_mode & 0o022} == set()
