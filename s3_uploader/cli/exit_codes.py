@@ -137,7 +137,7 @@ def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") 
 def tell_of_lost_output(error: OSError) -> int:
     """Say on standard error that standard output cannot be written to; returns the exit code."""
     with contextlib.suppress(OSError):
-        print(f"Standard output cannot be written to: {error.strerror or error}.", file=sys.stderr, flush=True)
+        print(f"Standard output cannot be written: {error.strerror or error}.", file=sys.stderr, flush=True)
     return SOME_FAILED
 
 
@@ -145,7 +145,8 @@ def refused_by_the_system(error: Exception) -> UploaderError:
     """The error of a command that the machine let down."""
     if "thread" in str(error) and isinstance(error, RuntimeError):
         return UploaderError(
-            "No thread can be started, for lack of memory or of processes. Files that were not shipped are kept."
+            "No thread can be started: memory or the limit of processes is used up. "
+            "Files that were not shipped are kept."
         )
     if not isinstance(error, OSError):
         return UploaderError(NO_MEMORY)

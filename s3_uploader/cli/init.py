@@ -32,16 +32,16 @@ _ABOUT = {
     "base_dir": "The spool: the directory that producers fill and this program empties.",
     "bucket": "The bucket. Credentials and region come from the environment or from ~/.aws.",
     "destination": "Where the files go.",
-    "key_prefix": "Put before every key.",
+    "key_prefix": "Prefix of every key.",
     "layout": "How the spool is read: dated, tree or queue.",
     "settle_seconds": "How long a file must have been left alone before it is shipped.",
     "region": "The region of the bucket.",
     "endpoint_url": "An S3-compatible service instead of AWS.",
     "claim_dir": "Several uploaders share the spool: each takes a file by moving it here.",
-    "on_success": "What becomes of a file that has been shipped.",
-    "on_failure": "What becomes of a file that cannot be shipped.",
+    "on_success": "What happens to a file that has been shipped.",
+    "on_failure": "What happens to a file that cannot be shipped.",
     "acl": "Who may read the objects.",
-    "max_concurrency": "Most uploads at once.",
+    "max_concurrency": "Maximum number of uploads in flight.",
 }
 _OPTIONAL = (
     ('"on_success": {"move_to": "~/shipped"},', "Shipped files are deleted. To move them instead:"),
@@ -57,7 +57,7 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
     """
     if os.path.lexists(config_file) and not options.force:
         raise UsageProblem(
-            f"{shown_name(config_file)} exists already.", hint="Name another file, or use --force to write over it."
+            f"{shown_name(config_file)} exists already.", hint="Name another file, or overwrite it with --force."
         )
     asks = not options.yes and sys.stdin.isatty() and sys.stdout.isatty()
     older = _older(options.source)

@@ -40,9 +40,9 @@ def merge(config_file: str, sources: Sequence[str], options: LedgerMergeOptions)
     others = [path for source in sources for path in _ledgers_of(source) if os.path.realpath(path) not in own]
     if not of_shares and not others:
         if sources:
-            raise UsageProblem("What is named is the ledger of the configuration itself; there is nothing to merge.")
+            raise UsageProblem("This is the configuration's own ledger, so there is nothing to merge.")
         raise UsageProblem(
-            f"Beside {shown_name(target)} there are no ledgers of shares to merge.", hint="Name other ledgers."
+            f"There are no ledgers of shares to merge beside {shown_name(target)}.", hint="Name other ledgers."
         )
     create_state_directory(os.path.dirname(target))
     with _spool_alone(configuration, target):
@@ -128,12 +128,12 @@ def _ledgers_of(source: str) -> list[str]:
         more = f" and {counted(len(left_out) - 1, 'other file')}" if len(left_out) > 1 else ""
         raise StateError(
             f"{shown_name(left_out[0])}{more} cannot be merged, so nothing was.",
-            hint="Repeat the copy that failed, or move what is no ledger to another directory.",
+            hint="Repeat the copy that failed, or move what is not a ledger to another directory.",
         )
     if not found:
         raise UsageProblem(
-            f"{shown_name(source)} is no ledger, and there is none in it.",
-            hint="Name a file ledger.sqlite3, or a directory that holds such.",
+            f"{shown_name(source)} is not a ledger and contains none.",
+            hint="Name a file ledger.sqlite3, or a directory that contains one.",
         )
     return [path for instance in found for path in instance.paths]
 

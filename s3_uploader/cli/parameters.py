@@ -92,7 +92,7 @@ Since = Annotated[
     Parameter(
         names=("--since",),
         metavar="TIME",
-        help="From this time on: yesterday, monday, 2026-11-20, 2026-11-20T15:04, or 2h, 3d ago.",
+        help="From this time on: yesterday, monday, 2026-11-20, 2026-11-20T15:04; 2h and 3d are that long ago.",
     ),
 ]
 Until = Annotated[str | None, Parameter(names=("--until",), metavar="TIME", help="Before this time. Default: now.")]
@@ -227,7 +227,7 @@ ExitByVerdict = Annotated[
     bool,
     _flag(
         "--exit-code",
-        about="Exit with 0 if all is well, 1 for attention, 2 if the spool is stuck, 3 if that cannot be found out.",
+        about="Exit with 0 if all is well, 1 for attention, 2 if the spool is stuck, 3 if that is unknown.",
     ),
 ]
 Details = Annotated[
@@ -304,7 +304,7 @@ EndpointUrl = Annotated[
     Parameter(names=("--endpoint-url",), metavar="URL", help="An S3-compatible service instead of AWS."),
 ]
 Region = Annotated[str | None, Parameter(names=("--region",), metavar="NAME", help="Region of the bucket.")]
-Yes = Annotated[bool, _flag("-y", "--yes", about="Ask nothing; take what is proposed.")]
+Yes = Annotated[bool, _flag("-y", "--yes", about="Ask nothing; accept the proposals.")]
 Overwrite = Annotated[bool, _flag("--force", about="Overwrite a file that exists.")]
 
 # units

@@ -75,7 +75,7 @@ def _make(config_file: str | None, options: ReportOptions, *, output: str | None
     now = time.time()
     begin, end = parse_period(since, until, now=now)
     if begin is not None and begin >= now:
-        raise UsageProblem("The period of the report has not begun.", hint="Let --since be earlier than now.")
+        raise UsageProblem("The period of the report has not begun.", hint="Set --since to a time before now.")
     numbers = _numbers(config_file, options, begin, end, now)
     # Names are escaped in the page, so that it is UTF-8 whatever they are.
     _write(
@@ -114,7 +114,7 @@ def _output_in(directory: str | None, config_file: str) -> str:
     try:
         os.makedirs(directory, exist_ok=True)
     except OSError as error:
-        raise UsageProblem(f"{shown_name(directory)} is no directory: {error.strerror}.") from error
+        raise UsageProblem(f"{shown_name(directory)} is not a directory: {error.strerror}.") from error
     return os.path.join(directory, file_of(_name_of(config_file)))
 
 

@@ -44,8 +44,8 @@ def parse_time(text: str, *, now: float) -> float:
         moment = datetime.datetime.fromisoformat(re.sub("z$", "+00:00", text).upper())
     except ValueError:
         raise UsageProblem(
-            f"{text!r} is no time.",
-            hint="Write it like 2026-11-20, 2026-11-20T15:04, yesterday, monday, 2h or 3d (so long ago).",
+            f"{text!r} is not a time.",
+            hint="Write it like 2026-11-20, 2026-11-20T15:04, yesterday, monday, 2h or 3d (that long ago).",
         ) from None
     return moment.timestamp() if moment.tzinfo else time.mktime(moment.timetuple())
 

@@ -50,7 +50,7 @@ def units(config_file: str, options: UnitOptions) -> int:
     files = [file for each in by_plan for file in each]
     if options.install and options.kind == "crontab":
         raise UsageProblem(
-            "A user's crontab cannot be installed.", hint="Use --kind cron, or put the lines in with crontab -e."
+            "A user's crontab cannot be installed.", hint="Use --kind cron, or add the lines with crontab -e."
         )
     outcomes = install(files, force=options.force) if options.install else {}
     warnings = _warnings_of_environment(config_file, options)
@@ -188,9 +188,9 @@ def _refuse_share_without_number(
             starter, other = "systemd", f", or with {INDEXES[-1]}=K in {shown_name(file)}"
         raise ConfigError(
             path,
-            [f"share: {share} needs a number K, and {starter} gives none; say it with --set share=K{share}{other}"],
-            hint="K counts from 0, and is another one on each machine. One machine alone needs no share: a run uses "
-            "its processors by itself (processes).",
+            [f"share: {share} needs a number K, and {starter} provides none; set it with --set share=K{share}{other}"],
+            hint="K counts from 0 and differs on each machine. One machine alone needs no share: a run uses several "
+            "processors by itself (processes).",
         ) from None
 
 
@@ -316,7 +316,7 @@ def _warnings_of_environment(config_file: str, options: UnitOptions) -> list[str
     are_set, them = ("is set", "it") if len(missing) == 1 else ("are set", "them")
     instead = "" if environment is None else f", or put {them} into {shown_name(path)}"
     whose = "cron" if environment is None else "the service"
-    return [f"{', '.join(missing)} {are_set} here, but not for {whose}. Say the same with --set{instead}."]
+    return [f"{', '.join(missing)} {are_set} here, but not for {whose}. Set {them} with --set{instead}."]
 
 
 def _warnings(plan: Plan, options: UnitOptions) -> list[str]:

@@ -19,14 +19,14 @@ LockFile: TypeAlias = Annotated[
     str | None, Meta(description="Name of a remote lock file, created before and removed after the uploads.")
 ]
 LockStaleSeconds: TypeAlias = Annotated[
-    Longer | None, Meta(description="Age from which a remote lock file left by others is removed.")
+    Longer | None, Meta(description="Age at which a lock file of another client is removed.")
 ]
-SilenceSeconds: TypeAlias = Annotated[float, Meta(gt=0, description="Longest silence of the server.")]
-LoginSeconds: TypeAlias = Annotated[float, Meta(gt=0, description="Longest time until a connection has logged in.")]
+SilenceSeconds: TypeAlias = Annotated[float, Meta(gt=0, description="Maximum time without a response from the server.")]
+LoginSeconds: TypeAlias = Annotated[float, Meta(gt=0, description="Maximum time to connect and log in.")]
 OnTakenName: TypeAlias = Annotated[
-    Literal["fail", "overwrite", "keep-both"], Meta(description="What to do where the name is taken.")
+    Literal["fail", "overwrite", "keep-both"], Meta(description="What to do if the name is taken.")
 ]
-Connections: TypeAlias = Annotated[Positive, Meta(description="Most connections at once.")]
+Connections: TypeAlias = Annotated[Positive, Meta(description="Maximum number of connections.")]
 
 
 class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="s3", tag_field="type"):
@@ -42,13 +42,13 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     profile: Annotated[str | None, Meta(description="Profile of the AWS configuration files to use.")] = None
     addressing_style: Annotated[
         Literal["auto", "virtual", "path"],
-        Meta(description="Where the bucket is put: host name or path. `auto`: AWS configuration, else by endpoint."),
+        Meta(
+            description="Whether the host name or the path has the bucket. `auto`: AWS configuration, else by endpoint."
+        ),
     ] = "auto"
     client_certificate_file: Annotated[
         str | None,
-        Meta(
-            description="PEM file with the certificate that the endpoint demands of its clients, and its private key."
-        ),
+        Meta(description="PEM file with the client certificate that the endpoint requires, and its private key."),
     ] = None
     storage_class: Annotated[str | None, Meta(description="Storage class of new objects, e.g. STANDARD_IA.")] = None
     acl: Annotated[str | None, Meta(description="Canned ACL of new objects, e.g. public-read.")] = None
@@ -63,59 +63,60 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = None
     requester_pays: Annotated[
         bool,
-        Meta(description="Agree with each request to pay for it, for a requester-pays bucket of another account."),
+        Meta(description="Accept the charge for each request, as a requester-pays bucket of another account requires."),
     ] = False
     on_conflict: Annotated[
         Literal["fail", "overwrite", "keep-both"],
-        Meta(description="What to do where the key is taken by other content."),
+        Meta(description="What to do if the key is taken by other content."),
     ] = "fail"
     acknowledged: Annotated[
         list[Literal["conditional-writes", "names"]],
         Meta(
-            description="Limits of the endpoint that you know of, so that the log, `check` and `status` do not warn of "
-            "them: it knows no conditional writes, or does not keep some names apart."
+            description="Known limits of the endpoint, about which the log, `check` and `status` do not warn: it does "
+            "not support conditional writes, or treats some names as one."
         ),
     ] = []
     minimum_proof: Annotated[
         Literal["checksum", "md5", "size"],
         Meta(
-            description="The weakest proof with which a local file may be removed. `md5` takes the strongest that the "
-            "endpoint gives, `md5` or `checksum`; `size` accepts an endpoint that confirms only the length."
+            description="The weakest proof with which a local file may be removed. `md5` requires the strongest that "
+            "the endpoint gives, `md5` or `checksum`; `size` accepts an endpoint that confirms only the length."
         ),
     ] = "md5"
-    max_concurrency: Annotated[Positive, Meta(description="Most uploads in flight at once.")] = 256
+    max_concurrency: Annotated[Positive, Meta(description="Maximum number of uploads in flight.")] = 256
     max_bandwidth: Annotated[
         Annotated[int, Meta(ge=1024)] | None, Meta(description="Upper limit in bytes per second. Default: none.")
     ] = None
     engine: Annotated[
         Literal["auto", "native", "boto3"],
         Meta(
-            description="What sends the requests; the results are the same. `native`: the fast one, part of this "
-            "program; `boto3`: slower, knows every AWS setting. `auto`: native where it can do what is asked, else "
-            "boto3."
+            description="What sends the requests; the results are the same. `native`: fast, part of this program; "
+            "`boto3`: slower, supports every AWS setting. `auto`: native if it supports the configuration, else boto3."
         ),
     ] = "auto"
     multipart_threshold: Annotated[
-        int, Meta(ge=5 * 2**20, le=5 * 2**30, description="Files larger than this many bytes go up in parts.")
+        int, Meta(ge=5 * 2**20, le=5 * 2**30, description="Files larger than this many bytes are uploaded in parts.")
     ] = 16 * 2**20
     part_size: Annotated[
         int,
-        Meta(ge=5 * 2**20, le=5 * 2**30, description="Size of a part in bytes; grows where 10,000 parts are too few."),
+        Meta(
+            ge=5 * 2**20, le=5 * 2**30, description="Size of a part in bytes; larger if a file needs more than 10,000."
+        ),
     ] = 8 * 2**20
     connect_timeout_seconds: Annotated[
-        float, Meta(gt=0, description="Longest wait for a connection: name, proxy and TLS included.")
+        float, Meta(gt=0, description="Maximum time to connect, including name lookup, proxy and TLS.")
     ] = 10
     read_timeout_seconds: Annotated[
         float,
         Meta(
             gt=0,
-            description="Longest silence of the server, counted from the last byte that left this machine. To it comes "
-            "a second for every 64 KiB that the server has to deal with before it can answer.",
+            description="Maximum time without an answer, counted from the last byte that left this machine. One second "
+            "is added for every 64 KiB that the server has to process before it can answer.",
         ),
     ] = 60
-    max_attempts: Annotated[Positive, Meta(description="Most attempts for one request.")] = 5
+    max_attempts: Annotated[Positive, Meta(description="Maximum number of attempts for one request.")] = 5
     retry_seconds: Annotated[
-        float, Meta(ge=0, description="Time after its first failure until a request is no longer retried.")
+        float, Meta(ge=0, description="How long after its first failure a request is retried.")
     ] = 30
 
     @property
@@ -136,7 +137,7 @@ class FtpDestination(
         "S3_UPLOADER_FTP_PASSWORD"
     )
     password_file: PasswordFile = None
-    password: Annotated[str | None, Meta(description="The password itself; the two keys above are better.")] = None
+    password: Annotated[str | None, Meta(description="The password itself. Prefer one of the two keys above.")] = None
     path: Annotated[str, Meta(description="Directory on the server under which files are stored.")] = "/"
     tls: Annotated[bool, Meta(description="Use explicit TLS (FTPS) for commands and data.")] = False
     ca_file: Annotated[str | None, Meta(description="Certificates to trust. Default: the system's.")] = None
@@ -147,8 +148,8 @@ class FtpDestination(
     temporary_names: Annotated[
         Literal["auto", "hidden", "visible", "none"],
         Meta(
-            description="Under what names files are sent before they are renamed: `hidden` with a dot, `visible` "
-            "without, `auto` hidden where the server takes such names; `none` sends straight to the final name."
+            description="Names of files until they are complete and renamed: `hidden` with a leading dot, `visible` "
+            "without, `auto` hidden if the server accepts such names; `none` sends directly to the final name."
         ),
     ] = "auto"
     on_conflict: OnTakenName = "fail"
@@ -156,7 +157,7 @@ class FtpDestination(
         Literal["checksum", "md5", "size", "none"],
         Meta(
             description="The weakest proof with which a local file may be removed; most FTP servers give `size`. "
-            "`none`, for a drop box that shows nothing: the server's word is enough."
+            "`none`, for a drop box that shows nothing, trusts the server's answer."
         ),
     ] = "size"
     max_concurrency: Connections = 2
@@ -187,7 +188,7 @@ class SftpDestination(
     ] = "S3_UPLOADER_SFTP_PASSPHRASE"
     password_env: Annotated[
         str,
-        Meta(description="Name of the environment variable that holds the password, where the server asks for one."),
+        Meta(description="Name of the environment variable that holds the password, if the server asks for one."),
     ] = "S3_UPLOADER_SFTP_PASSWORD"
     password_file: PasswordFile = None
     known_hosts_file: Annotated[
@@ -218,8 +219,8 @@ class SftpDestination(
     temporary_names: Annotated[
         Literal["auto", "hidden", "visible", "none"],
         Meta(
-            description="Under what names files are sent before they get their own: `hidden` with a dot, `visible` "
-            "without, `auto` hidden where the server takes such names; `none` sends straight to the final name."
+            description="Names of files until they are complete and get their own: `hidden` with a leading dot, "
+            "`visible` without, `auto` hidden if the server accepts that; `none` sends directly to the final name."
         ),
     ] = "auto"
     on_conflict: OnTakenName = "fail"
@@ -249,10 +250,10 @@ class LocalDestination(
         Literal["checksum", "md5", "size"],
         Meta(description="The weakest proof with which a local file may be removed."),
     ] = "md5"
-    max_concurrency: Annotated[Positive, Meta(description="Most copies in flight at once.")] = 8
+    max_concurrency: Annotated[Positive, Meta(description="Maximum number of copies in flight.")] = 8
     must_be_mount: Annotated[
         bool | None,
-        Meta(description="Whether the directory has to be on a disk of its own. Default: the general setting."),
+        Meta(description="Whether the directory must be on a disk of its own. Default: the general setting."),
     ] = None
 
     @property

@@ -38,17 +38,17 @@ def meant_at(text: bytes, at: int, said: str) -> str:
     :param said: what the decoder says about it.
     """
     if said.startswith("trailing characters"):
-        return "The configuration ends before this place: there is a } too many, or something behind the last one."
+        return "The configuration ends before this place: there is an extra }, or something after the last one."
     if said.startswith("invalid escape character"):
-        return r"A backslash in a text is written twice: \\."
+        return r"A backslash in a string is written twice: \\."
     rest = text[at:].lstrip()
     if not rest:
         return "The file ends too soon: a quote, a ] or a } is missing."
     if rest.startswith((b"True", b"False", b"None")):
-        return "JSON knows true, false and null, with small letters."
+        return "Write true, false and null in lower case, without quotes. None is null."
     if rest[:1] == b"'" or rest[:1].isalpha():
-        return "Keys and text stand in double quotes."
-    return {b"#": "A comment begins with //.", b",": "There is a comma too many."}.get(rest[:1], "")
+        return "Write keys and strings in double quotes."
+    return {b"#": "A comment begins with //.", b",": "There is an extra comma."}.get(rest[:1], "")
 
 
 def doubled_keys(text: bytes) -> list[str]:

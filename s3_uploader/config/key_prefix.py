@@ -42,10 +42,10 @@ class Template:
             if found[0] in ("{{", "}}"):
                 self._literal(found[0][0])
             elif found[1] is None:
-                raise ValueError(f"has a single {found[0]}; write it twice where it is meant as it is")
+                raise ValueError(f"has a single {found[0]}; double it for a literal one")
             elif found[1] not in NAMES:
                 known = ", ".join(f"{{{name}}}" for name in NAMES)
-                raise ValueError(f"has the unknown placeholder {found[0]}; there are {known}")
+                raise ValueError(f"has the unknown placeholder {found[0]}; the known ones are {known}")
             else:
                 self._parts.append((True, found[1]))
         self._literal(text[last:])

@@ -127,7 +127,9 @@ def _read(
     except OSError as error:
         if including:
             problem = f"{_INCLUDE}: {name} cannot be read: {error.strerror}"
-            hint = f"Its path is {os.path.abspath(path)}; a relative one begins at the file that names it."
+            hint = (
+                f"Its path is {os.path.abspath(path)}. A relative path begins in the directory of the including file."
+            )
             raise ConfigError(including[-1], [problem], hint=hint) from None
         hint = ""
         if isinstance(error, FileNotFoundError):
@@ -136,7 +138,7 @@ def _read(
             hint = "Let the user that runs this command read it."
         raise ConfigError(path, [f"cannot be read: {error.strerror}"], hint=hint) from None
     if len(text) > _MOST_BYTES:
-        raise ConfigError(path, [f"is larger than {_MOST_BYTES:,} bytes, so it is no configuration file"])
+        raise ConfigError(path, [f"is larger than {_MOST_BYTES:,} bytes, so it is not a configuration file"])
     raw = _decoded(text, source=path)
     if not isinstance(raw, dict) or _INCLUDE not in raw:
         return raw, {}
@@ -153,7 +155,7 @@ def _read(
         if os.path.realpath(other) in here:
             raise ConfigError(path, [f"{_INCLUDE}: {name} includes itself"])
         if len(here) > _DEEPEST_INCLUDE:
-            raise ConfigError(path, [f"{_INCLUDE}: files that include files are {_DEEPEST_INCLUDE} deep at the most"])
+            raise ConfigError(path, [f"{_INCLUDE}: files can include files at most {_DEEPEST_INCLUDE} levels deep"])
         if found is not None:
             found.append(other)
         values, their_places = _read(other, here, name, found)
@@ -221,7 +223,7 @@ def _decoded(text: bytes, *, source: str) -> Any:
 
         doubled = doubled_keys(text)
         if doubled:
-            raise ConfigError(source, [f"{name}: stands in the file twice" for name in doubled])
+            raise ConfigError(source, [f"{name}: occurs twice in the file" for name in doubled])
     return value
 
 

@@ -30,11 +30,11 @@ _MEANT = {
     ),
     **dict.fromkeys(
         ("interval", "poll_interval", "poll-interval", "every", "schedule", "cron"),
-        "is not a key; how often runs come is for the timer (`units --every`), or for `watch --interval`",
+        "is not a key; set how often runs start in the timer (`units --every`) or with `watch --interval`",
     ),
     **dict.fromkeys(
         ("log_level", "log-level", "loglevel", "verbose", "debug"),
-        "is not a key; what the log says is for the command line: -v for more, -q for warnings only",
+        "is not a key; set the level of the log on the command line: -v for more, -q for warnings only",
     ),
     **dict.fromkeys(
         ("includes", "defaults", "extends", "inherit", "$includes", "$defaults", "@include", "$ref"),

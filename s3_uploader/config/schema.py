@@ -101,7 +101,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One spool, one destination, and how files get from one to the other."""
 
     base_dir: Annotated[str, Meta(min_length=1, description="The spool: the directory that producers fill.")]
-    destination: Annotated[Destination, Meta(description="Where files go; or give the keys of an S3 bucket directly.")]
+    destination: Annotated[
+        Destination,
+        Meta(description="Where files are shipped. The keys of an S3 bucket may also stand beside `base_dir`."),
+    ]
     layout: Annotated[
         Literal["dated", "tree", "queue"],
         Meta(
@@ -122,9 +125,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     key_prefix: Annotated[
         str,
         Meta(
-            description="Put before every key. Placeholders: `{location}`, `{host}`, and of the time that the path "
-            "names, else of the file's last change, in `timezone`: `{year}`, `{month}`, `{day}`, `{hour}`, `{minute}`, "
-            "`{date}`."
+            description="Prefix of every key. Placeholders: `{location}`, `{host}`, and the parts of the time in the "
+            "path, or else of the file's last change, in `timezone`: `{year}`, `{month}`, `{day}`, `{hour}`, "
+            "`{minute}`, `{date}`."
         ),
     ] = ""
     compress: Annotated[
@@ -133,17 +136,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     locations: Annotated[
         dict[str, Location],
         Meta(
-            description="Names or globs of locations, and what is different for their files. The first one that "
-            "matches counts."
+            description="Names or globs of locations, each with the settings that differ for its files. The first "
+            "match counts."
         ),
     ] = {}
     on_success: Annotated[
-        Literal["delete", "keep"] | MoveTo, Meta(description="What becomes of a file that has been shipped.")
+        Literal["delete", "keep"] | MoveTo, Meta(description="What happens to a file that has been shipped.")
     ] = "delete"
     on_failure: Annotated[
         Literal["keep", "delete"] | MoveTo,
         Meta(
-            description="What becomes of a file that cannot be shipped. One whose key is taken by other content is "
+            description="What happens to a file that cannot be shipped. A file whose key is taken by other content is "
             "never deleted."
         ),
     ] = "keep"
@@ -157,30 +160,31 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     share: Annotated[
         Annotated[str, Meta(pattern="^[0-9]{0,5}/[0-9]{1,5}$")] | None,
         Meta(
-            description="Which part of the files a run ships: `K/N`, or `/N` where a Slurm array or an indexed "
-            "Kubernetes job says which K. N runs side by side, on any machines, ship all of them. Default: all files."
+            description="Which part of the files a run ships: `K/N`, or `/N` if a Slurm array or an indexed Kubernetes "
+            "job provides K. N runs, side by side and on any machines, ship all of them. Default: all files."
         ),
     ] = None
     share_by: Annotated[
         Literal["path", "location"],
         Meta(
-            description="How files are shared among runs with a `share`: each by its path, or all files of a location, "
-            "the first directory of the path, together. Then no run reads the directories of the others."
+            description="How files are divided among runs with a `share`. `path`: each by its path; `location`: all "
+            "files of a location (the first directory of the path) together, so that no run reads the directories of "
+            "the others."
         ),
     ] = "path"
     processes: Annotated[
         Positive | Literal["auto"],
         Meta(
-            description="How many processes a run may use where many small files wait (S3 only, without "
-            "`max_bandwidth` and `claim_dir`). `auto`: as many as there are processors, at most 4, where one of them "
-            "is the limit."
+            description="How many processes a run may use if many small files are waiting (S3 only, without "
+            "`max_bandwidth` and `claim_dir`). `auto`: one for each processor, at most 4, if a single processor is the "
+            "bottleneck."
         ),
     ] = "auto"
     must_be_mount: Annotated[
         bool | None,
         Meta(
-            description="Whether the spool, a local destination and the directories of `move_to` have to lie on a file "
-            "system other than the root's. Default: those that once did, and then on the same one."
+            description="Whether the spool, a local destination and the directories of `move_to` must be on a file "
+            "system other than the root file system. Default: those that have been on another one must stay on it."
         ),
     ] = None
     prune_empty_dirs: Annotated[
@@ -196,16 +200,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 20
     state_dir: Annotated[
         str | None,
-        Meta(description="Where the ledger lives. Default: STATE_DIRECTORY (systemd), else the XDG state directory."),
+        Meta(description="Where the ledger is. Default: STATE_DIRECTORY (systemd), else the XDG state directory."),
     ] = None
     history_days: Annotated[Positive, Meta(description="How long the ledger remembers shipped files and runs.")] = 400
-    history_max_files: Annotated[Positive, Meta(description="Most shipped files that the ledger remembers.")] = (
+    history_max_files: Annotated[Positive, Meta(description="Maximum number of shipped files in the ledger.")] = (
         5_000_000
     )
     metrics_file: Annotated[
         str | None,
         Meta(
-            description="File for node_exporter's textfile collector. Rewritten after each run; its name ends in .prom."
+            description="File for node_exporter's textfile collector, rewritten after each run. Its name ends in .prom."
         ),
     ] = None
     ping_url: Annotated[

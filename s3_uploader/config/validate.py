@@ -80,9 +80,9 @@ def _number_problems(values: dict[str, Any]) -> Iterator[str]:
     """Timers, sockets and the ledger take larger numbers for errors. All fractional numbers are seconds."""
     for key, value in values.items():
         if isinstance(value, float) and value > _MOST_SECONDS:
-            yield f"{key}: is at most {_MOST_SECONDS:,} seconds (31 years)"
+            yield f"{key}: must be at most {_MOST_SECONDS:,} seconds (31 years)"
         elif isinstance(value, int) and value > _MOST:
-            yield f"{key}: is at most {_MOST:,}"
+            yield f"{key}: must be at most {_MOST:,}"
 
 
 def _is_time_zone(name: str) -> bool:
@@ -106,7 +106,7 @@ def _share_problems(share: str) -> Iterator[str]:
 def _compress_contradictions(key: str, compress: Any) -> Iterator[str]:
     if isinstance(compress, Compress):
         if compress.format == "gzip" and (compress.level or 1) > 9:
-            yield f"{key}.level: is at most 9 with gzip, not {compress.level}"
+            yield f"{key}.level: must be at most 9 with gzip, not {compress.level}"
         if not _is_unicode(compress.key_suffix or ""):
             yield f"{key}.key_suffix: is not valid UTF-8"
 
@@ -170,13 +170,13 @@ def _bucket_problems(bucket: str) -> Iterator[str]:
         if not re.fullmatch(_ARN, bucket):
             yield _wrong_arn(bucket)
     elif "://" in bucket:
-        yield "is a name, no URL. Put a path inside the bucket into key_prefix, a service into endpoint_url"
+        yield "must be a name, not a URL. Put a path into key_prefix, a service into endpoint_url"
     elif "/" in bucket:
-        yield "is a name without slashes. Put a path inside the bucket into key_prefix"
+        yield "must be a name without slashes. Put a path into key_prefix"
     elif bucket and (not re.fullmatch(_BUCKET, bucket) or bucket in (".", "..")):
         yield f"{shown_value(bucket)} cannot be a name, which has letters, digits, hyphens and dots"
     elif len(bucket) > _MOST_OF_A_BUCKET:
-        yield f"has at most {_MOST_OF_A_BUCKET} characters (63 at Amazon S3), not {len(bucket)}"
+        yield f"must have at most {_MOST_OF_A_BUCKET} characters (63 at Amazon S3), not {len(bucket)}"
 
 
 def _wrong_arn(arn: str) -> str:
@@ -185,17 +185,17 @@ def _wrong_arn(arn: str) -> str:
         return f"is the ARN of a bucket; give the name alone: {shown_value(of_bucket[1])}"
     _, partition, service, region, account, what = (arn.split(":", 5) + [""] * 5)[:6]
     if not partition.startswith("aws"):
-        why = f"its second part is aws, aws-cn or the like, not {shown_value(partition)}"
+        why = f"its second part must be aws, aws-cn or the like, not {shown_value(partition)}"
     elif service not in _SERVICES:
-        why = f"its third part is s3, not {shown_value(service)}"
+        why = f"its third part must be s3, not {shown_value(service)}"
     elif not re.fullmatch("[a-z0-9-]*", region) or (service == "s3-outposts" and not region):
-        why = f"its fourth part is a region, not {shown_value(region)}"
+        why = f"its fourth part must be a region, not {shown_value(region)}"
     elif not re.fullmatch("[0-9]{12}", account):
-        why = f"its fifth part is an account of 12 digits, not {shown_value(account)}"
+        why = f"its fifth part must be an account of 12 digits, not {shown_value(account)}"
     elif service == "s3-outposts":
-        why = f"it ends with outpost/ID/accesspoint/NAME, not {shown_value(what)}"
+        why = f"it must end with outpost/ID/accesspoint/NAME, not {shown_value(what)}"
     else:
-        why = f"it ends with accesspoint/NAME, not {shown_value(what)}"
+        why = f"it must end with accesspoint/NAME, not {shown_value(what)}"
     return f"is not the ARN of an access point: {why}. Write it like {_AN_ARN}"
 
 
@@ -226,7 +226,7 @@ def _header_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _ftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if "/" in values.get("host", ""):
-        yield "host: is a name or an address, without ftp:// and without a path"
+        yield "host: must be a name or an address, without ftp:// and without a path"
     if values.get("password") is not None and values.get("password_file") is not None:
         yield "password: give it directly or in password_file, not both"
     if values.get("ca_file") is not None and not values.get("tls", False):
@@ -239,13 +239,13 @@ def _ftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
 
 def _sftp_contradictions(values: dict[str, Any]) -> Iterator[str]:
     if "/" in values.get("host", ""):
-        yield "host: is a name or an address, without sftp:// and without a path"
+        yield "host: must be a name or an address, without sftp:// and without a path"
     if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
         yield "lock_stale_seconds: needs a lock_file"
     fingerprints = values.get("host_key_fingerprints", [])
     for each in fingerprints:
         if not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", each):
-            yield f"host_key_fingerprints: {shown_value(each)} is none; `ssh-keygen -l` shows them as SHA256:…"
+            yield f"host_key_fingerprints: {shown_value(each)} is not one; `ssh-keygen -l` shows them as SHA256:…"
     if fingerprints and values.get("known_hosts_file") is not None:
         yield "host_key_fingerprints: give them or a known_hosts_file, not both"
 

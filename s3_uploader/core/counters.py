@@ -112,7 +112,7 @@ class RunCounters:
             self.untouchable = entry
 
     def note_stranger(self, directory: tuple[str, ...], name: str) -> None:
-        """Take note of an entry that is not of the layout; it may be a directory full of files."""
+        """Take note of an entry that is outside the layout; it may be a directory full of files."""
         if len(self.strangers) < _MOST_STRANGERS:
             self.strangers.append((directory, name))
         else:

@@ -30,14 +30,14 @@ _CHECK = "`check` tries each step."
 _MEANINGS = {
     Origin.CREDENTIALS: Meaning(Cause.CREDENTIALS),
     Origin.CREDENTIAL_SOURCE: Meaning(
-        Cause.CREDENTIALS, remedy=f"Repair what gives this machine its credentials, as the message says; {_CHECK}"
+        Cause.CREDENTIALS, remedy=f"Repair the source of this machine's credentials, as the message says; {_CHECK}"
     ),
     Origin.PRIVATE_KEY: Meaning(
         Cause.CREDENTIALS, remedy=f"Correct private_key_file, or the passphrase in the environment; {_CHECK}"
     ),
     Origin.CLOCK: Meaning(Cause.CLOCK),
     Origin.FULL: Meaning(
-        Cause.DISK_FULL, remedy="Make room at the destination; then `run --retry` tries at once what waits."
+        Cause.DISK_FULL, remedy="Make room at the destination; then `run --retry` retries the waiting files at once."
     ),
     Origin.UNREACHABLE: Meaning(Cause.DESTINATION, passes=True),
     Origin.PROXY: Meaning(
@@ -68,7 +68,7 @@ _MEANINGS = {
     Origin.FILE: Meaning(Cause.FAILING_FILE),
     Origin.FILE_RIGHT: Meaning(
         Cause.CREDENTIALS,
-        remedy="Let the user, or the credentials, write where this file goes; `check` tells which right is missing.",
+        remedy="Permit the user, or the credentials, to write this file there; `check` names the missing permission.",
     ),
     Origin.CONFLICT: Meaning(Cause.CONFLICT),
     Origin.NOT_REMOVED: Meaning(Cause.UNREADABLE, blames_file=False),

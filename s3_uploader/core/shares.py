@@ -76,7 +76,7 @@ def parse(text: str) -> Share:
     index, _, count = text.partition("/")
     if not _FORM.fullmatch(text) or not int(index) < int(count) <= MOST_SHARES:
         raise UsageProblem(
-            f"{text} is no share of the files.",
+            f"{text} is not a share of the files.",
             hint=f"Write it as K/N with K from 0 to N - 1, for example 0/4, and N at most {MOST_SHARES:,}.",
         )
     return Share(int(index), int(count))
@@ -139,7 +139,7 @@ def _with_index(count: str, environ: Mapping[str, str]) -> Share | None:
             parse(value + count)
         except UsageProblem:
             raise UsageProblem(
-                f"{name} is {value}, and {value}{count} is no share of the files.",
+                f"{name} is {value}, and {value}{count} is not a share of the files.",
                 hint=f"Let the tasks count from 0 to N - 1, with N at most {MOST_SHARES:,}, or write the share as K/N.",
             ) from None
     return chosen(next(iter(said.values())) + count, environ)
@@ -159,7 +159,7 @@ def _of_slurm(environ: Mapping[str, str]) -> Share | None:
         pass
     raise UsageProblem(
         f"The task {index} of a Slurm array of {count}"
-        f"{f', from {first} to {last},' if _SLURM_LAST in environ else ''} is no share of the files.",
+        f"{f', from {first} to {last},' if _SLURM_LAST in environ else ''} is not a share of the files.",
         hint="Let the array count from 0 without gaps (--array=0-3), or say which share it is with --share: /N takes K "
         "from the task's number, and 0/1 is all files.",
     )

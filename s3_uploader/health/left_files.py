@@ -55,7 +55,7 @@ def _failing_problem(facts: Observations, cause: Cause, kinds: list[FailingGroup
         Cause.DISK_FULL: _NOT_MOVED
         if origin is Origin.NO_ROOM_TO_MOVE
         else "cannot be shipped, because there is no room",
-        Cause.CREDENTIALS: "is refused, because a right is missing",
+        Cause.CREDENTIALS: "is refused, because a permission is missing",
     }.get(cause, f"has failed {counted(oldest.attempts, 'time')}")
     wait = min(kind.next_try_at for kind in kinds) - facts.now
     return problem(

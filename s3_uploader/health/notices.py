@@ -261,7 +261,7 @@ def _matching(counters: RunCounters) -> int:
 def _say(
     problems: Sequence[Problem], seen: Seen, sayings: Sayings, *, emit: Emit, strangers: StrangersFound | None
 ) -> None:
-    if strangers is not None and sayings.is_due(_UNMATCHED, "files match nothing that the layout expects"):
+    if strangers is not None and sayings.is_due(_UNMATCHED, "files do not match the layout"):
         emit(strangers)
     for problem in problems:
         if problem.cause is not Cause.UNMATCHED:

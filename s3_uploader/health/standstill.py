@@ -143,7 +143,7 @@ def hung(facts: Observations) -> Iterator[Problem]:
             Cause.HUNG_RUN,
             f"the spool is locked by {holder.words}, which does not look like a run of this program",
             severity=Severity.ERROR,
-            then="Nothing is shipped until it lets go.",
+            then="Nothing is shipped until it releases the lock.",
             remedy="Find out what it is, and end it.",
             since=holder.since,
         )
@@ -183,7 +183,7 @@ def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             return
         ago, usual = shown_duration(facts.now - last), shown_duration(pace.seconds)
         before = (
-            f"they used to come every {usual}" if pace.is_steady else f"there were never more than {usual} between two"
+            f"runs used to start every {usual}" if pace.is_steady else f"two runs were never more than {usual} apart"
         )
         sentence = f"the last run was {ago} ago, and {before}"
     yield problem(
@@ -231,9 +231,10 @@ def dying(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
     is_harmless = facts.waiting == 0 or any(row.shipped for row in dead)
     yield problem(
         Cause.NOT_RUN,
-        f"no run has come to its end: the last {len(dead):,} were killed or interrupted",
+        f"no run has finished: the last {len(dead):,} were killed or interrupted",
         severity=Severity.WARNING if is_harmless else Severity.ERROR,
         then="Each run starts anew, and ships what it can until it is killed.",
-        remedy="Find what kills them: `journalctl -k` (out of memory), the service's journal (timeouts), the power.",
+        remedy="Find out what kills them: `journalctl -k` (out of memory), the service's journal (timeouts), the power "
+        "supply.",
         since=since,
     )

@@ -7,17 +7,17 @@ from s3_uploader.core.text import counted, shown_name
 from s3_uploader.health.observations import Observations
 
 _REMEDY = {
-    Cause.CREDENTIALS: "Renew or correct the credentials; `check` tells which right is missing.",
+    Cause.CREDENTIALS: "Renew or correct the credentials; `check` names the missing permission.",
     Cause.DESTINATION: "Run `check`: it tries each step, and says whether the network or the destination fails.",
     Cause.DISK_FULL: "Make room there, or make it writable for the user that runs this program.",
     Cause.CLOCK: "Set this machine's clock and keep it right with NTP.",
-    Cause.FAILING_FILE: "Remove the cause that its message names; then `run --retry` tries it at once.",
+    Cause.FAILING_FILE: "Correct what its message names; then `run --retry` retries it at once.",
     Cause.CONFLICT: "Compare both. Set on_conflict to overwrite if the local file is right, or to keep-both.",
     Cause.OPEN_WRITER: "Let the program that writes it close it, or end that program.",
     Cause.HUNG_RUN: "If that process does nothing, end it (kill, then kill -9). The next run finishes its work.",
     Cause.UNREADABLE: "Let the user that runs this program read the files and write their directories.",
     Cause.NOT_RUN: "Start the timer or service again (`systemctl list-timers`), or see that cron runs.",
-    Cause.FALLING_BEHIND: "Give runs more time (max_runtime_seconds) or a faster line; `report` shows what is slow.",
+    Cause.FALLING_BEHIND: "Give runs more time (max_runtime_seconds) or a faster link; `report` shows what is slow.",
 }
 
 

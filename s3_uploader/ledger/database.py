@@ -255,10 +255,10 @@ class Database:
 
     def _not_converted(self) -> StateError:
         return StateError(
-            f"The ledger {shown_name(self._path)} has a write-ahead log, which its file system does not allow safely, "
-            "and another process has it open, so that it cannot be given another journal.",
-            hint="End that process, an older version of this program perhaps on another host; or name a state_dir on a "
-            f"local file system. {FILES_ARE_KEPT}",
+            f"The ledger {shown_name(self._path)} has a write-ahead log, which is not safe on its file system, and "
+            "cannot be switched to another journal, because another process has it open.",
+            hint="End that process (an older version of this program, perhaps on another host), or name a state_dir on "
+            f"a local file system. {FILES_ARE_KEPT}",
         )
 
     def _set_aside(self, reason: str) -> None:

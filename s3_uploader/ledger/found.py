@@ -73,7 +73,7 @@ def ledgers_in(place: str, *, notice: Callable[[str], None], left_out: list[str]
     if passed_over:
         names = ", ".join(map(shown_name, passed_over[:_NAMED]))
         more = f" and {len(passed_over) - _NAMED:,} more" if len(passed_over) > _NAMED else ""
-        are = "are no ledgers, and are" if len(passed_over) > 1 else "is no ledger, and is"
+        are = "are not ledgers and are" if len(passed_over) > 1 else "is not a ledger and is"
         notice(
             f"{names}{more} {are} not included. If a copy failed, repeat it, with the files beside it (-wal, -journal)."
         )
@@ -94,8 +94,8 @@ def instances_in(places: Sequence[str], *, notice: Callable[[str], None], left_o
         here = ledgers_in(place, notice=notice, left_out=left_out)
         if not here:
             raise StateError(
-                f"{shown_name(place)} is no ledger, and there is none in it.",
-                hint="Name a file ledger.sqlite3, or a directory that holds such.",
+                f"{shown_name(place)} is not a ledger and contains none.",
+                hint="Name a file ledger.sqlite3, or a directory that contains one.",
             )
         for each in here:
             name, number = each.name, 2

@@ -130,7 +130,7 @@ def put_in_place(built: str, path: str) -> None:
     except OSError as error:
         raise StateError(
             f"The new ledger cannot take the place of {shown_name(path)}: {error.strerror}.",
-            hint="The old one is still there, and nothing of it was changed.",
+            hint="The old one is still there, unchanged.",
         ) from error
 
 
@@ -186,7 +186,7 @@ def in_use(path: str) -> StateError:
     """That somebody else has it."""
     return StateError(
         f"The ledger {shown_name(path)} is in use by another process.",
-        hint="Call this again when that has ended; nothing was changed.",
+        hint="Run this again when that process has ended; nothing was changed.",
         code="InUse",
     )
 
@@ -200,5 +200,5 @@ def _insist_on_ledger(connection: sqlite3.Connection, path: str, name: str) -> N
         raise StateError(
             f"The ledger {shown_name(path)} was written by a newer version of this program (schema {version}, this one "
             f"knows {VERSION}).",
-            hint="Call this with that version.",
+            hint="Run this with that version.",
         )

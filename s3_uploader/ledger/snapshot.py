@@ -38,7 +38,7 @@ _TEXTS = ("encoding",)
 """Columns whose missing value is the empty text and not NULL."""
 _WHERE_IT_MAY_BE = (
     "Run this as the user that runs the uploads, with their state directory: with --set state_dir=DIRECTORY, or, where "
-    "systemd runs them, with STATE_DIRECTORY=/var/lib/s3-uploader (or how else the unit is called) in the environment."
+    "systemd runs them, with STATE_DIRECTORY=/var/lib/s3-uploader (or the unit's own name) in the environment."
 )
 
 

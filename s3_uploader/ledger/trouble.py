@@ -37,11 +37,11 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     elif "readonly database" in text:
         fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
     elif is_vague and not _may_be_file(path):
-        fact, remedy = "it is no regular file", "Move it away. The next run starts a new one."
+        fact, remedy = "it is not a regular file", "Move it away. The next run starts a new one."
     elif "unable to open" in text and _is_no_directory(directory):
-        fact, remedy = f"{place} is no directory", "Create it, or correct state_dir."
+        fact, remedy = f"{place} is not a directory", "Create it, or correct state_dir."
     elif "unable to open" in text and _has_no_descriptors():
-        fact, remedy = "this program has too many files open", f"Allow it more (ulimit -n): a ledger takes {_FILES}."
+        fact, remedy = "this program has too many files open", f"Raise the limit (ulimit -n): a ledger takes {_FILES}."
     elif "unable to open" in text:
         wanted = "readable" if reading else "writable"
         fact, remedy = "it cannot be opened", f"Make {place} and the files in it {wanted} for this user."
@@ -51,7 +51,7 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
     elif "disk I/O error" in text:
         fact, remedy = (
             "the disk answered with an I/O error",
-            f"See what the kernel's log says about the disk of {place}.",
+            f"Read what the kernel's log says about the disk of {place}.",
         )
     elif is_damage(error):
         fact, remedy, code = f"it is damaged ({text})", "The next run sets it aside and starts a new one.", "Damaged"
@@ -103,7 +103,7 @@ def _is_no_directory(path: str) -> bool:
 def has_changes_beside_it(path: str) -> StateError:
     """The error of a ledger whose write-ahead log this user may not move into it."""
     return StateError(
-        f"The ledger {shown_name(path)} has changes beside it that this user cannot bring in.",
+        f"The ledger {shown_name(path)} has a write-ahead log that this user cannot apply.",
         hint="Run this as the user that runs its uploads, or copy it, with the files beside it, to a directory "
         "that this user may write to.",
     )

@@ -86,7 +86,7 @@ def why_nothing_moved(
     """Explain to a person who runs the program by hand why nothing moved: one sentence for each reason.
 
     :param examples: path and detail of one entry for each reason.
-    :param strangers_told: another line has reported the files that are not of the layout.
+    :param strangers_told: another line has reported the files that are outside the layout.
     """
     sentences = []
     is_told = False

@@ -26,9 +26,9 @@ LEFT_WORDS: dict[Left, tuple[str, str, str]] = {
         "failed before and wait for their next try",
     ),
     Left.UNMATCHED: (
-        "not of the layout",
-        "is not of the layout and is not shipped",
-        "are not of the layout and are not shipped",
+        "outside the layout",
+        "does not match the layout and is not shipped",
+        "do not match the layout and are not shipped",
     ),
     Left.EXCLUDED: (
         "excluded",
@@ -47,8 +47,8 @@ LEFT_WORDS: dict[Left, tuple[str, str, str]] = {
     ),
     Left.UNDECODABLE: (
         "no key",
-        "has a name that is no key",
-        "have names that are no keys",
+        "has a name that is not a key",
+        "have names that are not keys",
     ),
     Left.UNREADABLE: (
         "unreadable",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from s3_uploader.stores.base import Store
 
 _NOT_UTF8 = (
-    "this program reads names of files in another encoding than UTF-8, so that the key would not have the bytes of the "
+    "this program reads names of files in an encoding other than UTF-8, so the key would not have the bytes of the "
     "name; start it with PYTHONUTF8=1 or under a UTF-8 locale"
 )
 _LOOK_SECONDS = 0.1

@@ -124,7 +124,7 @@ def _check_claims(place: Place) -> Finding:
         return Finding(
             ERROR,
             "claim_dir",
-            f"a file that was claimed in {shown_name(directory)} could not be given back.",
+            f"a file that was claimed in {shown_name(directory)} could not be returned to the spool.",
             "Let the user that runs this program write to the spool and to claim_dir.",
         )
     return Finding(OK, "claim_dir", f"files can be claimed in {shown_name(directory)}.")

@@ -173,8 +173,8 @@ def _refuse_other_bytes(config: Config) -> None:
     """Make sure that the paths of a configuration have the same bytes in the encoding of an embedding program."""
     if not names_are_utf8() and not repr(config).isascii():
         raise SpoolError(
-            "The configuration holds names that are not ASCII, and this program writes names in another encoding than "
-            "UTF-8.",
+            "The configuration contains names that are not ASCII, and this program writes names in an encoding other "
+            "than UTF-8.",
             hint="Start it with PYTHONUTF8=1 or under a UTF-8 locale.",
         )
 

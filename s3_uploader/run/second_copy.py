@@ -103,7 +103,7 @@ class SecondCopies:
             return None
         reason = error.message if isinstance(error, StoreError) else f"{error}."
         return _not_confirmed(
-            f"it was found there; when the local file was to be removed, that could not be confirmed: {reason}"
+            f"it was found there; this could not be confirmed before the removal of the local file: {reason}"
         )
 
     def judge(self, file: OpenFile, receipt: Receipt) -> None:
@@ -128,12 +128,14 @@ class SecondCopies:
             found = self._has_a_probe_beside(file.candidate.directory, receipt.key)
         except OSError as error:
             return _not_confirmed(
-                f"it was found there; whether that is the local file itself cannot be found out: {error.strerror}"
+                f"it was found there; it is unknown whether it is the local file itself: {error.strerror}"
             )
         if found:
             return self._refuse(shown_name(self._store.address(receipt.key)))
         if found is None:
-            return _not_confirmed("it was found there; whether that is the local file itself got no answer")
+            return _not_confirmed(
+                "it was found there; it is unknown whether it is the local file itself: no answer in time"
+            )
         self.is_apart = True
         return None
 
@@ -330,7 +332,7 @@ class SecondCopies:
     def _refuse(self, address: str) -> SameAsSpool:
         self.refusal = SameAsSpool(
             f"The destination leads back to the spool {shown_name(self._root.base_dir)}: {address} is a file of the "
-            "spool by another way. Nothing was removed.",
+            "spool by another route. Nothing was removed.",
             hint="Name a destination outside the spool (see bind mounts, the directory of the server, key_prefix).",
         )
         return self.refusal

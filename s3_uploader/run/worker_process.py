@@ -87,7 +87,7 @@ class Worker:
             return f"was killed by {_name_of(-code)}"
         printed = self._take_printed()
         if any(words in printed for words in WITHOUT_MEMORY):
-            return "got no more memory"
+            return "ran out of memory"
         lines = printed.splitlines()
         _print_fault(printed)
         reason = f" ({quoted(lines[-1])})" if lines else ""

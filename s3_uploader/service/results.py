@@ -113,4 +113,6 @@ class FileReporter:
             # The run has other files, and this one's removal may be yet to come.
             if not self._has_failed:
                 self._has_failed = True
-                logger.exception("on_file failed for %s. It is told once.", shown_name(str(result.path)))
+                logger.exception(
+                    "on_file failed for %s. Further failures are not reported.", shown_name(str(result.path))
+                )

@@ -34,11 +34,11 @@ class Blocked(msgspec.Struct, frozen=True):
                 f"The share {extent.share} of the spool {shown_name(base_dir)} has files in common with another run: "
                 f"{words}."
             )
-            hint = "Give all runs of a spool shares of one number, as in 0/2 and 1/2, and one share_by."
+            hint = "Give all runs of a spool the same number of shares, as in 0/2 and 1/2, and the same share_by."
         elif self.is_stranger:
             sentence = (
                 f"The spool {shown_name(base_dir)} is locked by {words}, which does not look like a run of this "
-                "program; nothing is shipped until it lets go. Find out what it is, and end it."
+                "program. Nothing is shipped until it releases the lock. Find out what it is, and end it."
             )
         else:
             sentence = f"Another run has the spool {shown_name(base_dir)}: {words}."

@@ -37,7 +37,7 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
             Finding(
                 Severity.ERROR,
                 "spool",
-                f"nothing can be made in {root.base_dir}, so nothing can be removed from it: {error.strerror}.",
+                f"nothing can be created in {root.base_dir}, so nothing can be removed from it: {error.strerror}.",
                 remedy_of(
                     error,
                     denied="Let the user that runs this program write to the spool and to the directories in it.",
@@ -105,7 +105,7 @@ def _of_others(path: str) -> Finding:
     return Finding(
         Severity.WARNING,
         "writers",
-        f"of files of other users (such as {shown_name(path)}) open writers cannot be detected.",
+        f"open writers of other users' files (such as {shown_name(path)}) cannot be detected.",
         "Run as the producer's user, or give the service CAP_LEASE, to detect writers.",
     )
 

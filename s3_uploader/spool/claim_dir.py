@@ -82,9 +82,9 @@ def strangers(claim_dir: str, spool: SpoolRoot) -> list[str]:
 def strangers_in_words(claim_dir: str, names: list[str]) -> tuple[str, str]:
     """The sentence about them, which begins with the directory, and what to do."""
     more = " and others" if len(names) >= _MOST_STRANGERS else ""
-    fact = f"{shown_name(claim_dir)} holds what no uploader of this spool has put there: "
+    fact = f"{shown_name(claim_dir)} contains entries that no uploader of this spool has put there: "
     remedy = (
-        "If the program that put it there has stopped, move it to the spool that it is from; otherwise give each its "
-        "own directory."
+        "If the program that put them there has stopped, move them back to their spool; otherwise give each program "
+        "its own directory."
     )
-    return f"{fact}{', '.join(names)}{more}. It is not shipped.", remedy
+    return f"{fact}{', '.join(names)}{more}. They are not shipped.", remedy

@@ -224,7 +224,7 @@ class _Locks:
         """The warnings about the locks that were taken, one sentence each."""
         said = [
             f"The directory {shown_name(self._base_dir)} is locked by {stranger.described(now=now)}, which may not "
-            "write in it and so is no run of this program. The lock is ignored; end that process, since older "
+            "write in it, so it is not a run of this program. The lock is ignored. End that process, because older "
             "versions of this program wait for it."
             for stranger in self.strangers
         ]

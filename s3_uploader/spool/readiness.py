@@ -308,9 +308,9 @@ def unseen_in_words(reason: str, path: str) -> str:
             "write elsewhere and rename into the spool."
         )
     return (
-        f"Whether somebody writes to files of other users, such as {path}, cannot be seen by this user. Run as the "
-        "user that writes them, or give the service CAP_LEASE; until then settle_seconds has to be longer than the "
-        "longest pause of a writer."
+        f"This user cannot see whether somebody writes to files of other users, such as {path}. Run as the user that "
+        "writes them, or give the service CAP_LEASE. Until then settle_seconds must be longer than the longest pause "
+        "of a writer."
     )
 
 

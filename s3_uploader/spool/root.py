@@ -232,15 +232,13 @@ def _open_root(base_dir: str) -> int:
 def _where_it_is(base_dir: str) -> str:
     """What to do about a spool that is not found."""
     if "$" in base_dir:
-        return (
-            "Variables of the environment are not replaced in it: write the path itself, or ~ for the home directory."
-        )
+        return "Environment variables are not expanded in it: write the path itself, or ~ for the home directory."
     if base_dir != base_dir.strip():
         return "There is a blank at its beginning or end: correct base_dir."
     if not os.path.isabs(base_dir):
         return (
-            f"A relative path begins where the program was started, which was in {os.getcwd()}. Create it there, or "
-            "write an absolute path."
+            f"A relative path begins at the directory in which the program was started, {os.getcwd()}. Create it "
+            "there, or write an absolute path."
         )
     return "Create it, or correct base_dir; if it is a mount, see that it is mounted."
 

@@ -27,11 +27,11 @@ def path_segments(key: str) -> list[str]:
     except UnicodeEncodeError:
         raise KeyRefused(f"The key {shown} cannot be written as a file name.") from None
     if b"\0" in encoded:
-        raise KeyRefused(f"The key {shown} holds a NUL character, which no file name can.")
+        raise KeyRefused(f"The key {shown} contains a NUL character, which no file name can.")
     segments = key.split("/")
     for segment in segments:
         if segment == "":
-            raise KeyRefused(f"The key {shown} begins or ends with a slash or has two in a row, so it is no path.")
+            raise KeyRefused(f"The key {shown} begins or ends with a slash or has two in a row, so it is not a path.")
         if segment in (".", ".."):
             raise KeyRefused(f"The key {shown} has a segment {segment!r}, which could lead out of the destination.")
         if len(os.fsencode(segment)) > MAXIMUM_NAME_BYTES:

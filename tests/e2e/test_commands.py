@@ -30,7 +30,7 @@ FILES = {
 
 @pytest.fixture
 def waiting(site: Site, fault_server: FaultServer) -> Site:
-    """Four files that are ready, one that is fresh, and one that is not of the layout."""
+    """Four files that are ready, one that is fresh, and one that is outside the layout."""
     site.ship_to(fault_server)
     for path, size in FILES.items():
         site.file(path, path.encode().ljust(size))
@@ -57,10 +57,10 @@ class TestDryRun:
         for path in FILES:
             line = f"would ship   {waiting.spool}/{path} to {fault_server.bucket}/{path} (100 B)"
             assert line in finished.stdout.splitlines()
-        assert f"would leave  {waiting.spool}/readme.txt (not of the layout" in finished.stdout
+        assert f"would leave  {waiting.spool}/readme.txt (outside the layout" in finished.stdout
         assert f"would leave  {waiting.spool}/kitchen/2020/11/29/20/12-topic.dat (fresh" in finished.stdout
         assert finished.stdout.splitlines()[-1] == (
-            "Dry run: 4 files (400 B) would be shipped; left: 1 fresh, 1 not of the layout."
+            "Dry run: 4 files (400 B) would be shipped; left: 1 fresh, 1 outside the layout."
         )
 
     def test_it_agrees_with_the_run_that_follows(self, waiting: Site, fault_server: FaultServer) -> None:
@@ -313,7 +313,7 @@ class TestLog:
         """--verbose also names what was left and why, and each directory that was removed."""
         finished = waiting.run("run", "--verbose")
         debug = "\n".join(finished.sentences("DEBUG"))
-        assert "readme.txt was left: not of the layout" in debug
+        assert "readme.txt was left: outside the layout" in debug
         assert f"Removed the empty directory {waiting.spool}/bedroom/2020/11/29/20." in debug
 
     def test_json(self, waiting: Site, fault_server: FaultServer) -> None:
@@ -387,7 +387,7 @@ class TestLog:
                 )
             said = finished.stderr.splitlines()
             assert (finished.returncode, len(said)) == (1, 1), (words, finished.stderr)
-            assert said[0] == "Standard output cannot be written to: No space left on device.", words
+            assert said[0] == "Standard output cannot be written: No space left on device.", words
 
     def test_no_standard_streams_at_all(self, waiting: Site, fault_server: FaultServer) -> None:
         """A run that was started with all its streams closed ships the files, and nothing else is written into them."""

@@ -115,7 +115,9 @@ def test_history_with_a_time_that_is_none(site: Site) -> None:
         assert "ends before it begins" in line
     lines = refused(site.run("history", "--since", "yesteryear"))
     (line,) = lines
-    assert line.startswith("'yesteryear' is no time. Write it like 2026-11-20, 2026-11-20T15:04, yesterday, monday, 2h")
+    assert line.startswith(
+        "'yesteryear' is not a time. Write it like 2026-11-20, 2026-11-20T15:04, yesterday, monday, 2h"
+    )
 
 
 class TestSpoolThatCannotBeUsed:

@@ -55,7 +55,7 @@ def test_shares_become_one(local: Site) -> None:
     assert len(before) == len(made)
     again = ledger(local, "merge")
     assert (again.code, again.stdout) == (2, "")
-    assert "there are no ledgers of shares to merge" in again.stderr
+    assert "There are no ledgers of shares to merge" in again.stderr
     local.file("attic/2020/11/29/10/38-topic.dat")
     assert local.run().code == 0
     assert local.status()["totals"]["shipped_files"] == 41
@@ -84,7 +84,7 @@ def test_ledgers_of_retired_machines(local: Site, make_site: Callable[[], Site])
     assert "7 files audited" in local.run("audit").stdout
     missing = ledger(local, "merge", str(local.spool))
     assert missing.code == 2
-    assert "is no ledger, and there is none in it" in missing.stderr
+    assert "is not a ledger and contains none" in missing.stderr
 
 
 def test_a_copy_that_failed_is_not_left_out(local: Site, make_site: Callable[[], Site]) -> None:
@@ -108,7 +108,7 @@ def test_a_copy_that_failed_is_not_left_out(local: Site, make_site: Callable[[],
     merged = ledger(local, "merge", str(retired))
     assert merged.code == 0, merged.stderr
     assert merged.stdout.splitlines()[-1].endswith("has 6 files and 2 runs now; it had 0 files.")
-    assert "notes.sqlite3 is no ledger, and is not included" in merged.stderr
+    assert "notes.sqlite3 is not a ledger and is not included" in merged.stderr
 
 
 def test_a_run_at_work_keeps_both_out(site: Site, fault_server: FaultServer) -> None:

@@ -208,9 +208,9 @@ def test_what_is_not_of_the_layout_stays(site: Site, shipped: Callable[..., tupl
     finished, _ = shipped()
     assert finished.code == 0
     assert set(site.left()) == set(others)
-    assert "left: 5 not of the layout" in finished.sentences("INFO")[-1]
+    assert "left: 5 outside the layout" in finished.sentences("INFO")[-1]
     named = site.run("run", "-v").stderr
-    assert all(f"{site.spool / path} was left: not of the layout" in named for path in others if "/20/11/" not in path)
+    assert all(f"{site.spool / path} was left: outside the layout" in named for path in others if "/20/11/" not in path)
 
 
 def test_an_unreadable_file_and_an_unreadable_directory(

@@ -59,7 +59,7 @@ def test_a_report_needs_neither_spool_nor_destination(site: Site) -> None:
     [
         (["-o", "{place}/missing/report.html"], "cannot be written: No such file or directory"),
         (["--since", "1d", "--until", "2d"], "ends before it begins"),
-        (["--since", "yesteryear"], "'yesteryear' is no time"),
+        (["--since", "yesteryear"], "'yesteryear' is not a time"),
     ],
 )
 def test_what_cannot_be_is_said(site: Site, options: list[str], sentence: str) -> None:

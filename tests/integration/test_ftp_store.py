@@ -856,7 +856,7 @@ def test_content_that_cannot_be_read(root: Path, tmp_path: Path) -> None:
         put(store, tmp_path, "a", b"one")
         with pytest.raises(ConflictError, match="cannot be read"):
             put(store, tmp_path, "a", b"one")
-        with pytest.raises(ProofError, match="does not let us read it back"):
+        with pytest.raises(ProofError, match="does not permit reading it back"):
             put(store, tmp_path, "b", b"one", proof=Proof.MD5)
         store.close(timeout=5)
         assert server.files() == {"a": b"one"}

@@ -279,7 +279,7 @@ def test_a_server_that_lets_nobody_rename(scripted_sftp: ScriptedSftpServer, ben
     """That would meet every file, so it ends the run, with the way out; what was sent is removed."""
     scripted_sftp.always("link", DENIED)
     scripted_sftp.always("rename", DENIED)
-    with pytest.raises(StoreError, match="does not let us rename") as caught:
+    with pytest.raises(StoreError, match="does not permit the rename") as caught:
         bench.put(bench.opened(), "key", CONTENT)
     assert caught.value.scope is Scope.DESTINATION
     assert "temporary_names" in caught.value.hint

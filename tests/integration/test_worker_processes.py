@@ -77,9 +77,9 @@ def open_descriptors() -> set[str]:
             "raise OSError(24, 'Too many open files')",
             "ended with exit code 1 (OSError: [Errno 24] Too many open files)",
         ),
-        ("raise MemoryError", "got no more memory"),
-        ("import os; os.write(2, b'MemoryError\\n'); os._exit(1)", "got no more memory"),
-        ("raise ImportError('libz.so.1: failed to map segment from shared object')", "got no more memory"),
+        ("raise MemoryError", "ran out of memory"),
+        ("import os; os.write(2, b'MemoryError\\n'); os._exit(1)", "ran out of memory"),
+        ("raise ImportError('libz.so.1: failed to map segment from shared object')", "ran out of memory"),
     ],
 )
 def test_one_sentence_says_how_it_ended(

@@ -41,7 +41,7 @@ def unknown(name: str, why: str, value: str) -> str:
 
     :param why: completes "is not known here, because".
     """
-    return f"{name} is not known here, because {why}: {value}. Write its value."
+    return f"{name} is not known here, because {why}: {value}. Write out its value."
 
 
 def relative(paths: Iterable[str | None]) -> list[str]:
@@ -49,7 +49,7 @@ def relative(paths: Iterable[str | None]) -> list[str]:
     found = ", ".join(path for path in paths if path and not path.startswith(("/", "~")))
     if not found:
         return []
-    return [f"Relative directories begin at the current one here: {found}. If it was started elsewhere, correct them."]
+    return [f"Relative directories are taken from the current one: {found}. If it was started elsewhere, correct them."]
 
 
 def absolute(text: str) -> str:

@@ -70,12 +70,12 @@ def of_jollyae(text: str) -> Older:
     elif "failed" in found and absolute(found["failed"]) != settings.get("base_dir"):
         settings["on_failure"] = {"move_to": absolute(found["failed"])}
     if "-n" in flags:
-        notes.append("For -n there is `run --dry-run`.")
+        notes.append("Instead of -n, use `run --dry-run`.")
     simulated = {flag for flag in flags if len(flag) > len("--") and _SIMULATED.startswith(flag)}
     if simulated:
-        notes.append(f"For {_SIMULATED} there is `--simulate-failures`.")
+        notes.append(f"Instead of {_SIMULATED}, use `--simulate-failures`.")
     notes += relative(found.get(name) for name in ("base_dir", "claim_dir", "completed", "failed"))
-    notes += [*ignored(flags - _FLAGS - simulated), "It ran for ever: start `watch`.", REPLACED]
+    notes += [*ignored(flags - _FLAGS - simulated), "It ran until it was stopped: use `watch`.", REPLACED]
     return Older("jollyae", settings, notes, is_service=True, unread=unread)
 
 

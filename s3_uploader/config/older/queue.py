@@ -27,7 +27,7 @@ def of_queue(text: str) -> Older | None:
     for name, key in (("directory", "base_dir"), ("bucket", "bucket")):
         value = values.get(name)
         if value and _COMPUTED.search(value):
-            unread.append(unknown(name, "it refers to what is not in this file", value))
+            unread.append(unknown(name, "it refers to something outside this file", value))
         elif value:
             settings[key] = absolute(value) if key == "base_dir" else value
             notes += relative([value]) if key == "base_dir" else []
@@ -43,7 +43,7 @@ def of_queue(text: str) -> Older | None:
     elif interval:
         others.add("poll-interval")
     if "log-level" in values:
-        notes.append("For log-level there are -v and -q on the command line.")
+        notes.append("Instead of log-level, use -v and -q on the command line.")
     return Older("zc.s3uploadqueue", settings, [*notes, *ignored(others), REPLACED], is_service=True, unread=unread)
 
 

@@ -247,7 +247,7 @@ class Audit:
     def _tell_unreadable(self, row: ShippedRow, error: StoreError) -> None:
         detail = error.message
         if isinstance(error, LookDenied) and not self._listed:
-            detail = f"missing or not readable: without the right to list, the two look alike ({error.message})"
+            detail = f"missing or not readable: without permission to list, the two look alike ({error.message})"
         self._conclude(row, None, Judgement(Kind.UNREADABLE, None), detail)
 
     def _tell_denials(self) -> None:

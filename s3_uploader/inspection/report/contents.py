@@ -14,7 +14,7 @@ from s3_uploader.inspection.report.data import Summary
 from s3_uploader.inspection.report.page import asset, moment, policy
 
 _DASH = "–"
-_HEADS = ("Files", "Size", "Last arrival", "Waiting", "Oldest", "Failing", "Not of the layout")
+_HEADS = ("Files", "Size", "Last arrival", "Waiting", "Oldest", "Failing", "Outside the layout")
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

@@ -46,7 +46,7 @@ def _watch(name: str, meaning: str, kind: str = "gauge") -> Family:
     return Family(name, kind, meaning, only_in_watch=True)
 
 
-_OTHERS = "Beyond 50 locations the rest counts as /others; '.' stands for files without a location."
+_OTHERS = "Beyond 50 locations, the rest are counted as /others; '.' stands for files without a location."
 
 FAMILIES: tuple[Family, ...] = (
     _gauge("build_info", "The version that wrote this; always 1.", "version"),
@@ -69,7 +69,7 @@ FAMILIES: tuple[Family, ...] = (
     _counter("shipped_bytes_total", "Bytes shipped since the ledger began."),
     _counter("already_there_files_total", "Shipped files that the store had before."),
     _counter("failed_uploads_total", "Uploads that failed, each try counted."),
-    _counter("runs_total", "Runs that came to an end."),
+    _counter("runs_total", "Runs that ended."),
     _gauge("last_success_timestamp_seconds", "When a run last ended with exit code 0; 0 if none has."),
     _gauge("last_shipped_timestamp_seconds", "When a file was last shipped; 0 if none was."),
     _counter(
@@ -88,23 +88,27 @@ FAMILIES: tuple[Family, ...] = (
     _gauge("last_attempt_timestamp_seconds", "When a run last began, or could not."),
     _gauge(
         "last_attempt_outcome",
-        "1 for what became of the last attempt: ran, stepped_aside (another run has the spool), could_not_begin.",
+        "1 for the outcome of the last attempt: ran, stepped_aside (another run has the spool), could_not_begin.",
         "outcome",
     ),
     _gauge(
         "lock_held_since_timestamp_seconds",
-        "Since when the run has the spool for which the last attempt stepped aside; 0 if it did not.",
+        "Since when the run for which the last attempt stepped aside has had the spool; 0 if it did not.",
     ),
     _gauge(
         "run_in_progress_since_timestamp_seconds",
-        "Since when a run is at work, told of runs longer than a minute; 0 if none is.",
+        "Since when a run has been at work, set for runs of more than a minute; 0 if none is.",
     ),
     _gauge("problem", "1 while this keeps files from being shipped, else 0, by cause.", "cause"),
-    _gauge("problem_since_timestamp_seconds", "Since when this keeps files from being shipped; 0 if not.", "cause"),
+    _gauge(
+        "problem_since_timestamp_seconds",
+        "Since when this has kept files from being shipped; 0 if it does not.",
+        "cause",
+    ),
     _watch("watch_start_timestamp_seconds", "When the watch was started."),
     _watch("watch_last_beat_timestamp_seconds", "When the watch last gave a sign of life; it gives one each second."),
     _watch("watch_interval_seconds", "Longest time between two passes while all is well."),
-    _watch("watch_passes_total", "Passes that came to an end since the watch was started.", "counter"),
+    _watch("watch_passes_total", "Passes that ended since the watch was started.", "counter"),
     _watch("watch_pass_running", "1 while a pass is under way, else 0."),
     _watch("watch_pass_start_timestamp_seconds", "When the pass under way began; 0 if none is."),
     _watch("watch_pass_shipped_files", "Files that the pass under way has shipped so far."),

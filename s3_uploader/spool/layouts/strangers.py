@@ -1,6 +1,6 @@
 """Counts and explains files that the layout does not recognise, and proposes a configuration that would ship them.
 
-A scan skips a directory that is not of the layout as a whole. Here it is walked, within a budget, so that files are
+A scan skips a whole directory that is outside the layout. Here it is walked, within a budget, so that files are
 counted and not directories.
 """
 
@@ -191,7 +191,7 @@ def files_below(root: SpoolRoot, directory: Names, name: str) -> Iterator[tuple[
 
 
 def _why_not_dated(parts: Sequence[str]) -> str:
-    """Say why the path is not of the layout ``dated``; empty if it is."""
+    """Say why the path does not match the layout ``dated``; empty if it does."""
     *directories, name = parts
     if len(directories) != 1 + len(_LEVELS):
         number = len(directories)

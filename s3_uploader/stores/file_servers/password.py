@@ -33,7 +33,7 @@ def find_password(
             ) from None
         if len(found_there) > _LONGEST:
             raise StoreError(
-                f"The password file {file_name} holds more than {_LONGEST:,} characters, so it is no password.",
+                f"The password file {file_name} has more than {_LONGEST:,} characters, so it does not hold a password.",
                 code="NoPassword",
                 origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,

@@ -140,7 +140,7 @@ class Prover:
             theirs = self._content.read_back(session, path, most=self._content.size)
         except Refused as refused:
             raise ProofError(
-                f"The {session.protocol} server computes no checksum of {self._address} and does not let us read it "
+                f"The {session.protocol} server computes no checksum of {self._address} and does not permit reading it "
                 f"back: {refused.text}.",
                 hint="Set minimum_proof to size if the length is proof enough.",
             ) from None

@@ -318,7 +318,7 @@ class FileUpload(ABC, Generic[_Session]):
 def no_right_to_rename(session: FileSession, refused: Refused, address: str) -> StoreError:
     """The error for a server that refuses every rename."""
     return StoreError(
-        f"The {session.protocol} server does not let us rename what was sent for {address}: {refused.text}.",
+        f"The {session.protocol} server does not permit the rename to {address}: {refused.text}.",
         code=refused.error_code,
         origin=refused.origin,
         scope=Scope.DESTINATION,

@@ -60,10 +60,10 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str, tls: bo
             origin=Origin.SETTING,
         )
     if error.step in ("login", "tls") and error.is_for_now:
-        message = f"The FTP server {server} does not let the user {user} in for now: {error.text}."
+        message = f"The FTP server {server} does not accept the user {user} at the moment: {error.text}."
         hint = _TRIED_AGAIN
     elif error.step == "connect":
-        message = f"The FTP server {server} turns us away: {error.text}."
+        message = f"The FTP server {server} refuses the connection: {error.text}."
     elif error.step == "tls":
         message = f"The FTP server {server} does not offer TLS: {error.text}."
         hint = "Set tls to false only on a trusted network, because the password is then sent in plain text."

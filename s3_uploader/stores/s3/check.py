@@ -178,14 +178,14 @@ class Checker:
     def _check_clock(self, call: PendingRequest, elapsed: float) -> None:
         skew = clock_skew(call.body, self._now)
         if skew is None:
-            self._trial.tell(NOTE, "clock", "the server does not tell its time")
+            self._trial.tell(NOTE, "clock", "the server does not report its time")
         elif abs(skew) > _TOLERATED_SKEW + elapsed:
             direction = "ahead of" if skew > 0 else "behind"
             self._trial.tell(
                 WARNING,
                 "clock",
                 f"this machine is {abs(skew):.0f} s {direction} the server",
-                "From fifteen minutes on every request is refused: synchronise the clock.",
+                "Beyond fifteen minutes every request is refused. Synchronise the clock.",
             )
         else:
             self._trial.tell(OK, "clock", "this machine and the server agree on the time")
@@ -213,16 +213,16 @@ class Checker:
         call = self._trial.wait(self._trial.head(self._trial.key))
         if call.error is None:
             self._trial.tell(
-                OK, "reading", "objects can be looked at", "After a crash the program recognises its own objects."
+                OK, "reading", "objects can be looked up", "After a crash the program recognises its own objects."
             )
         else:
             severity = NOTE if self._trial.capabilities.conditional == "yes" else WARNING
             self._trial.tell(
                 severity,
                 "reading",
-                "objects cannot be looked at",
-                "Uploads work without. But if a run is killed between upload and delete, the next one cannot tell that "
-                "the object is its own, and keeps the file: grant s3:GetObject to avoid that.",
+                "objects cannot be looked up",
+                "Uploads do not need this. But if a run is killed between upload and deletion, the next one cannot "
+                "tell that the object is its own, and keeps the file. Grant s3:GetObject to avoid that.",
             )
 
     def _check_transport(self) -> None:
@@ -235,5 +235,5 @@ class Checker:
                 WARNING,
                 "transport",
                 "not encrypted",
-                "Everybody on the way can read the files; use https if there is a way.",
+                "Everybody on the network path can read the files. Use https if possible.",
             )

@@ -187,7 +187,7 @@ class RenewedCredentials:
         values = {"access key": frozen.access_key, "secret key": frozen.secret_key, "token": frozen.token or ""}
         for name, value in values.items():
             if not isinstance(value, str):
-                raise unavailable(f"what gives them says of the {name} a {type(value).__name__}, which is no text")
+                raise unavailable(f"their source gives a {type(value).__name__} for the {name}, not text")
         credentials = self._usable(Credentials(*values.values()))
         self._last = (frozen, credentials)
         self._renewal = None

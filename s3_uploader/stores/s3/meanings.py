@@ -108,7 +108,9 @@ MEANINGS: dict[str, Meaning] = {
     "XMinioAdminBucketQuotaExceeded": FULL,
     "InsufficientStorage": FULL,
     "XMinioStorageFull": _all(origin=Origin.FULL, hint="Make room at the destination."),
-    "MissingContentLength": _all(origin=Origin.SERVER, hint="Something between here and the server drops headers."),
+    "MissingContentLength": _all(
+        origin=Origin.SERVER, hint="Something between this machine and the server drops headers."
+    ),
     "KMS.DisabledException": _all(origin=Origin.CREDENTIALS, hint="Check sse_kms_key_id and the state of that key."),
     "KMS.NotFoundException": _all(origin=Origin.CREDENTIALS, hint="Check sse_kms_key_id."),
     "KMS.InvalidStateException": _all(

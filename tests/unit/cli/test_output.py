@@ -77,4 +77,4 @@ def test_a_full_disk_under_standard_output_is_said(
 
     monkeypatch.setattr(sys, "stdout", FullDisk())
     assert guarded(work) == 1
-    assert capsys.readouterr().err == "Standard output cannot be written to: No space left on device.\n"
+    assert capsys.readouterr().err == "Standard output cannot be written: No space left on device.\n"

@@ -56,14 +56,14 @@ class TestTheShareOfAMachine:
     )
     def test_a_share_without_its_number_is_refused(self, config_file: str, kind: str, starter: str) -> None:
         """A service that ended with exit code 2 at each start would ship nothing."""
-        with pytest.raises(ConfigError, match=f"share: /4 needs a number K, and {starter} gives none") as refused:
+        with pytest.raises(ConfigError, match=f"share: /4 needs a number K, and {starter} provides none") as refused:
             units(config_file, UnitOptions(kind=kind))
         assert "--set share=K/4" in str(refused.value)
         assert ("JOB_COMPLETION_INDEX=K in " in str(refused.value)) == (starter == "systemd")
 
     def test_each_file_of_a_directory_is_named(self, config_file: str) -> None:
         """The sentence says where the share stands, and how to name it."""
-        with pytest.raises(ConfigError, match=r"readings.json: share: /4 needs .* say it with --set share=K/4"):
+        with pytest.raises(ConfigError, match=r"readings.json: share: /4 needs .* set it with --set share=K/4"):
             units(str(Path(config_file).parent), UnitOptions())
 
     @pytest.mark.parametrize("kind", ["timer", "watch", "cron", "crontab"])
@@ -79,19 +79,19 @@ class TestTheShareOfAMachine:
         """The service gets it from there; cron reads no such file."""
         (Path(config_file).parent / "environment").write_text(f"# Of this machine\n{line}\n")
         assert units(config_file, UnitOptions()) == 0
-        with pytest.raises(ConfigError, match="and cron gives none"):
+        with pytest.raises(ConfigError, match="and cron provides none"):
             units(config_file, UnitOptions(kind="cron"))
 
     def test_a_number_that_is_no_share(self, config_file: str) -> None:
         """The machines are counted from 0."""
         (Path(config_file).parent / "environment").write_text("JOB_COMPLETION_INDEX=4\n")
-        with pytest.raises(ConfigError, match="JOB_COMPLETION_INDEX is 4, and 4/4 is no share of the files"):
+        with pytest.raises(ConfigError, match="JOB_COMPLETION_INDEX is 4, and 4/4 is not a share of the files"):
             units(config_file, UnitOptions())
 
     def test_the_number_of_this_shell_is_nobody_elses(self, config_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """A task of an array that writes units does not lend them its number."""
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
-        with pytest.raises(ConfigError, match="and systemd gives none"):
+        with pytest.raises(ConfigError, match="and systemd provides none"):
             units(config_file, UnitOptions())
 
 

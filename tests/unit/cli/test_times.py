@@ -54,7 +54,7 @@ def test_yesterday_across_a_change_of_clocks() -> None:
 @pytest.mark.parametrize("text", ["", "tomorrowish", "2020-13-01", "h", "mondays"])
 def test_no_time(text: str) -> None:
     """What is no time is refused, with examples."""
-    with pytest.raises(UsageProblem, match=r"is no time\. Write it like 2026-11-20.*yesterday, monday"):
+    with pytest.raises(UsageProblem, match=r"is not a time\. Write it like 2026-11-20.*yesterday, monday"):
         parse_time(text, now=SUNDAY)
 
 

@@ -307,7 +307,7 @@ def test_relative_directories(text: str) -> None:
     """Where the program was started is not known, so the note names what depends on it."""
     found = understood(text)
     assert found is not None
-    assert [note for note in found.notes if "begin at the current one here: in." in note]
+    assert [note for note in found.notes if "are taken from the current one: in." in note]
     absolute = understood(text.replace(" in", " /in"))
     assert absolute is not None
     assert not [note for note in absolute.notes if "elsewhere" in note]

@@ -141,7 +141,7 @@ def test_every_problem_names_the_place_it_came_from(load: Any) -> None:
     raw = {**SHORT, "layout": "nonsense"}
     found = problems_of(load, raw, "tags.a=\t", "history_days=0", "bucket=a/b", SETTLE_SECONDS="soon", METADATA="{")
     assert sorted(found) == [
-        "bucket: is a name without slashes. Put a path inside the bucket into key_prefix (from --set bucket)",
+        "bucket: must be a name without slashes. Put a path into key_prefix (from --set bucket)",
         "history_days: must be a whole number of at least 1, not 0 (from --set history_days)",
         'layout: must be "dated", "tree" or "queue", not "nonsense"',
         'metadata: must be an object whose values are strings, not "{" (from S3_UPLOADER_METADATA)',

@@ -37,7 +37,7 @@ def test_host_and_user_are_enough() -> None:
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ({"host": "sftp://h"}, "destination.host: is a name or an address, without sftp://"),
+        ({"host": "sftp://h"}, "destination.host: must be a name or an address, without sftp://"),
         ({"lock_stale_seconds": 60}, "destination.lock_stale_seconds: needs a lock_file"),
         ({"host_key_fingerprints": ["MD5:00:11"]}, "destination.host_key_fingerprints: "),
         (

@@ -134,7 +134,7 @@ class TestRuns:
         hours = [5, 6, 6.1, 9, 9.5, 12, 15, 15.2, 20, 24, 28, 30]
         (problem,) = diagnose(facts(now=NOW + 10 * 3600, runs=[run_row(each * 3600) for each in hours], waiting=1))
         assert problem.cause is Cause.NOT_RUN
-        assert "there were never more than 5 h between two" in problem.sentence
+        assert "two runs were never more than 5 h apart" in problem.sentence
         assert diagnose(facts(runs=[run_row(each * 3600) for each in hours], waiting=1)) == ()
 
     @pytest.mark.parametrize("end", [{"finished_at": None, "ended_by": ""}, {"ended_by": "signal", "exit_code": 143}])

@@ -160,7 +160,7 @@ def test_a_log_that_cannot_be_read_is_said(
         return connect(address.replace("mode=rw", "mode=ro"), **options)
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
-    with pytest.raises(StateError, match="has changes beside it") as caught:
+    with pytest.raises(StateError, match="has a write-ahead log that") as caught:
         Ledger.open_readonly(str(path))
     assert "to a directory that this user may write to" in caught.value.hint
 

@@ -57,14 +57,14 @@ def test_a_newer_ledger_is_not_touched(path: str, ledger: Ledger) -> None:
 
 def test_a_missing_directory_is_said(tmp_path: Path) -> None:
     """A ledger whose directory is missing is an error that names the directory."""
-    with pytest.raises(StateError, match=r"cannot be written: .*nowhere is no directory"):
+    with pytest.raises(StateError, match=r"cannot be written: .*nowhere is not a directory"):
         Ledger.open(str(tmp_path / "nowhere" / "ledger.sqlite3"))
 
 
 def test_a_directory_in_the_ledgers_place_is_said(tmp_path: Path) -> None:
     """A directory where the ledger should be is an error, not a crash."""
     (tmp_path / "ledger.sqlite3").mkdir()
-    with pytest.raises(StateError, match="it is no regular file"):
+    with pytest.raises(StateError, match="it is not a regular file"):
         Ledger.open(str(tmp_path / "ledger.sqlite3"))
 
 

@@ -43,7 +43,7 @@ def test_each_has_a_name(tmp_path: Path) -> None:
     names = {each.name: sorted(map(str, each.ledgers)) for each in ledgers_in(str(tmp_path), notice=said.append)}
     assert names == {"host-1/spool-1": ["None"], "host-2": ["0/2", "1/2"], "host-3": ["None"]}
     (sentence,) = said
-    assert sentence.startswith(f"{tmp_path}/notes.sqlite3, {tmp_path}/other.sqlite3 are no ledgers, and are not incl")
+    assert sentence.startswith(f"{tmp_path}/notes.sqlite3, {tmp_path}/other.sqlite3 are not ledgers and are not incl")
     (host,) = ledgers_in(str(tmp_path / "host-2"), notice=unsaid)
     assert (host.name, set(host.ledgers)) == ("host-2", {Share(0, 2), Share(1, 2)})
     (file,) = ledgers_in(str(tmp_path / "host-1" / "spool-1" / "ledger.sqlite3"), notice=unsaid)
@@ -57,7 +57,7 @@ def test_names_are_told_apart(tmp_path: Path) -> None:
     places = [str(tmp_path / place / "spool") for place in ("a", "b")]
     assert [each.name for each in instances_in(places, notice=unsaid, left_out=[])] == ["spool", "spool (2)"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StateError, match="is no ledger, and there is none in it"):
+    with pytest.raises(StateError, match="is not a ledger and contains none"):
         instances_in([*places, str(tmp_path / "empty")], notice=unsaid, left_out=[])
 
 
@@ -82,7 +82,7 @@ def test_a_copy_that_failed(tmp_path: Path, content: bytes) -> None:
     left_out: list[str] = []
     assert [each.name for each in ledgers_in(str(tmp_path), notice=said.append, left_out=left_out)] == ["good"]
     (sentence,) = said
-    assert f"{tmp_path}/bad-4/ledger.sqlite3 and 2 more are no ledgers, and are not included" in sentence
+    assert f"{tmp_path}/bad-4/ledger.sqlite3 and 2 more are not ledgers and are not included" in sentence
     assert left_out == [f"{tmp_path}/bad-{number}/ledger.sqlite3" for number in range(7)]
 
 

@@ -161,5 +161,5 @@ def test_a_pipe_in_place_of_the_journal_is_refused(path: str) -> None:
     Ledger.open(path).close()
     os.mkfifo(path + "-journal")
     for access in (Ledger.open, ReadOnlyDatabase):
-        with pytest.raises(StateError, match=r"ledger\.sqlite3-journal cannot be \w+: it is no regular file"):
+        with pytest.raises(StateError, match=r"ledger\.sqlite3-journal cannot be \w+: it is not a regular file"):
             access(path)

@@ -40,7 +40,7 @@ def test_what_nobody_can_reach_is_not_said_to_be_missing(tmp_path: Path, monkeyp
     """A state directory below one that is closed to this user is a matter of rights; one that is not there is told."""
     refused = sqlite3.OperationalError("unable to open database file")
     error = explained(refused, str(tmp_path / "none" / "ledger.sqlite3"))
-    assert "none is no directory" in error.message
+    assert "none is not a directory" in error.message
 
     def refuse(path: object, **_: object) -> os.stat_result:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)

@@ -180,7 +180,7 @@ def test_the_time_moves_on() -> None:
         ),
         (Notice("info", "Something."), "Something."),
         (FileLeft(PATH, Left.FRESH, "written 3 s ago", 5), f"{PATH} was left: fresh (written 3 s ago)."),
-        (FileLeft(PATH, Left.UNMATCHED, "", 5), f"{PATH} was left: not of the layout."),
+        (FileLeft(PATH, Left.UNMATCHED, "", 5), f"{PATH} was left: outside the layout."),
         (DirectoryPruned("/base_dir/a"), "Removed the empty directory /base_dir/a."),
         (RunStarted("/base_dir", "bucket"), "Shipping /base_dir to bucket."),
         (UploadStarted(PATH, 4096), f"Uploading {PATH} (4.1 kB)."),
@@ -298,7 +298,7 @@ def test_a_run_by_hand_explains_why_nothing_moved() -> None:
         explain_idle=True,
     ) == [
         f"2 files are too young, so that a later run ships them; the first is {PATH} (written 1 s ago).",
-        "3 entries are not of the layout and are not shipped.",
+        "3 entries do not match the layout and are not shipped.",
         f"1 entry is not a regular file and is not shipped; it is {PATH}.",
     ]
 

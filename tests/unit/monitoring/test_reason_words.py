@@ -34,7 +34,7 @@ def test_every_identifier_has_words() -> None:
 
 def test_words_of_an_identifier() -> None:
     """An identifier that a newer version has written is shown as it is."""
-    assert (left_words("unmatched"), left_words("other")) == ("not of the layout", "other")
+    assert (left_words("unmatched"), left_words("other")) == ("outside the layout", "other")
     assert (end_words("budget"), end_words("other")) == ("time budget", "other")
 
 

@@ -112,10 +112,10 @@ def test_what_another_program_left_in_claim_dir_is_noted(site: Path) -> None:
     usable, strange = findings(site, claim_dir=str(site / "claims"))["claim_dir"]
     assert usable.severity is OK
     assert strange.severity is WARNING
-    assert strange.fact.startswith(f"{site}/claims holds ")
+    assert strange.fact.startswith(f"{site}/claims contains ")
     assert strange.fact.count("left-") == 5
     assert "and others" in strange.fact
-    assert "move it to the spool" in strange.meaning
+    assert "move them back to their spool" in strange.meaning
 
 
 def test_a_move_that_copies_is_noted(site: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_ledger_that_no_run_can_write(site: Path, kind: str) -> None:
         (finding,) = [found for found in check_needs(place) if found.subject == "ledger"]
     assert finding.severity is {"damaged": WARNING, "good": OK}.get(kind, ERROR), finding
     if kind in ("directory", "pipe"):
-        assert "it is no regular file" in finding.fact
+        assert "it is not a regular file" in finding.fact
 
 
 def test_metrics_that_nobody_reads(site: Path) -> None:

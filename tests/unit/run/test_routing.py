@@ -117,10 +117,10 @@ def test_every_file_gets_its_own_prefix_whatever_came_before() -> None:
 @pytest.mark.parametrize(
     ("prefix", "problem"),
     [
-        ("{yaer}/", "has the unknown placeholder {yaer}; there are {location}, {host}, {year}"),
-        ("{}/", "has the unknown placeholder {}; there are"),
-        ("{year/", "has a single {; write it twice where it is meant as it is"),
-        ("year}/", "has a single }; write it twice where it is meant as it is"),
+        ("{yaer}/", "has the unknown placeholder {yaer}; the known ones are {location}, {host}, {year}"),
+        ("{}/", "has the unknown placeholder {}; the known ones are"),
+        ("{year/", "has a single {; double it for a literal one"),
+        ("year}/", "has a single }; double it for a literal one"),
     ],
 )
 def test_what_is_no_placeholder_is_refused_with_those_that_are(prefix: str, problem: str) -> None:

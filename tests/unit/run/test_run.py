@@ -107,11 +107,11 @@ def test_what_another_program_left_in_claim_dir_is_told_once_a_day(settings: con
         return [event.message for event in events if isinstance(event, Notice) and "claim_dir" in event.message]
 
     (sentence,) = told()
-    assert sentence.startswith(f"claim_dir {working} holds ")
+    assert sentence.startswith(f"claim_dir {working} contains ")
     assert "half" in sentence
     assert "deep" in sentence
     assert "hidden" not in sentence
-    assert "It is not shipped." in sentence
+    assert "They are not shipped." in sentence
     assert told() == []
     time.sleep(90_000)
     assert told() == [sentence]

@@ -33,8 +33,8 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("base", "hint"),
         [
-            ("gone", "which was in {here}. Create it there, or write an absolute path."),
-            ("$HOME/spool", "Variables of the environment are not replaced in it"),
+            ("gone", "was started, {here}. Create it there, or write an absolute path."),
+            ("$HOME/spool", "Environment variables are not expanded in it"),
             ("{here}/gone ", "a blank at its beginning or end"),
         ],
     )

@@ -31,21 +31,21 @@ def check_proof(trial: Trial, call: PendingRequest, body: bytes) -> None:
 
 def _tell_of_verification(trial: Trial, *, verified: bool, md5_verified: bool) -> None:
     if verified:
-        trial.tell(OK, "checksums", "a wrong checksum is refused", "Bytes damaged on the way are not stored.")
+        trial.tell(OK, "checksums", "a wrong checksum is refused", "Bytes damaged in transit are not stored.")
     elif md5_verified:
         trial.tell(
             NOTE,
             "checksums",
             "checksums in headers are ignored, a wrong Content-MD5 is refused",
-            "An old dialect: damage is found by comparing the MD5 in the answer, after the fact.",
+            "An old dialect: damage is detected afterwards, by the MD5 in the answer.",
         )
     else:
         trial.tell(
             WARNING,
             "checksums",
             "wrong checksums and a wrong Content-MD5 are both accepted",
-            "A weak dialect: the server stores whatever arrives; damage is found only by comparing the MD5 in its "
-            "answer" + (", and by https." if trial.endpoint.tls else "; use https."),
+            "A weak dialect: the server stores whatever arrives; damage is detected only by the MD5 in its answer"
+            + (", and by https." if trial.endpoint.tls else "; use https."),
         )
 
 
@@ -61,14 +61,14 @@ def _tell_of_proof(trial: Trial, found: Evidence, body: bytes, *, verified: bool
             "proof",
             "the answer carries no checksum, but the MD5 of what was stored",
             "Every upload is proven by that MD5 (proof md5)."
-            + (" Checksums are verified, too: a new dialect that does not answer them." if verified else ""),
+            + (" Checksums are verified, too: a new dialect that does not return them." if verified else ""),
         )
     elif _can_be_read_back(trial, body):
         trial.tell(
             OK,
             "proof",
             "the answer carries neither a checksum nor an MD5, and what was stored can be read",
-            "Every upload is read back and compared: as good a proof as a checksum, at the price of the way back.",
+            "Every upload is read back and compared: as good a proof as a checksum, at the cost of a download.",
         )
     else:
         trial.tell(

@@ -36,7 +36,7 @@ def test_a_file_that_is_no_password(tmp_path: Path) -> None:
     """A file of any length, as a device that never ends, is not read as a whole."""
     for path in (Path("/dev/zero"), tmp_path / "long"):
         (tmp_path / "long").write_text("x" * 5000)
-        with pytest.raises(StoreError, match="holds more than 4,096 characters") as caught:
+        with pytest.raises(StoreError, match="has more than 4,096 characters") as caught:
             find(file_name=str(path))
         assert caught.value.scope is Scope.DESTINATION
     (tmp_path / "password").write_text("x" * 4096 + "\r\n")

@@ -123,7 +123,7 @@ def test_credentials_that_are_no_text(frozen: Frozen) -> None:
     """What gives the credentials may give numbers or nothing: the error says so, and is the destination's."""
     found = Found()
     found.renew = lambda: frozen
-    with pytest.raises(StoreError, match="which is no text") as caught:
+    with pytest.raises(StoreError, match="not text") as caught:
         renewed(found)()
     assert caught.value.scope is Scope.DESTINATION
 

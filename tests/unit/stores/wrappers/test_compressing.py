@@ -364,6 +364,6 @@ class TestPlan:
         with pytest.raises(ConfigError) as caught:
             config.from_mapping({**raw, "locations": {"a": {"compress": "bzip2"}}}, source="x")
         assert sorted(caught.value.problems) == [
-            "compress.level: is at most 9 with gzip, not 19",
+            "compress.level: must be at most 9 with gzip, not 19",
             'locations.a.compress: must be "none", "gzip", "zstd" or {"format": …}, not "bzip2"; did you mean "gzip"?',
         ]
