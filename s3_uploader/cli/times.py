@@ -60,7 +60,7 @@ def parse_period(since: str | None, until: str | None, *, now: float) -> tuple[f
     if begin is not None and end is not None and begin >= end:
         raise UsageProblem(
             f"The period from --since {since} until --until {until} ends before it begins.",
-            hint="Let --since be the earlier time: 2h is earlier than 1h.",
+            hint="Set --since to the earlier time: 2h is earlier than 1h.",
         )
     return begin, end
 
