@@ -190,7 +190,7 @@ def test_wrong_password(server: PyFtpServer) -> None:
 def test_login_that_is_refused_for_now(server: PyFtpServer, command: str, reply: str) -> None:
     """A 4xx in answer to a login is temporary: it is tried again, and called neither a wrong password nor a setting."""
     server.fault(command, "reply", reply, times=3)
-    with pytest.raises(StoreError, match=f"does not let the user test in for now: {reply[:3]}") as caught:
+    with pytest.raises(StoreError, match=f"does not accept the user test at the moment: {reply[:3]}") as caught:
         new_store(server).open()
     assert caught.value.retryable
     assert caught.value.scope is Scope.DESTINATION
