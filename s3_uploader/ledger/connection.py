@@ -130,6 +130,20 @@ def journal_of(directory: str) -> Journal:
         os.close(descriptor)
 
 
+def is_moved(path: str, opened: tuple[int, int] | None, journal: Journal) -> bool:
+    """Whether the file that was opened is no longer in its place.
+
+    Another file counts only where files have lasting numbers, as they have where a write-ahead log is used.
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # SQLite says what is wrong with it
+    return journal is Journal.WAL and (status.st_dev, status.st_ino) != opened
+
+
 def choose(file_system: str, *, block: int) -> Journal:
     """:func:`journal_of` by the type of the file system (empty if unknown) and the size of its blocks."""
     if file_system in _WRITES_IN_PLACE and block >= _SMALLEST_BLOCK:

@@ -29,6 +29,7 @@ from s3_uploader.ledger.connection import (
     fetched,
     identity_of,
     is_complete,
+    is_moved,
     journal_of,
     look_anew,
     map_no_index,
@@ -39,7 +40,7 @@ from s3_uploader.ledger.connection import (
     uri,
 )
 from s3_uploader.ledger.schema import VERSION, ForeignFile
-from s3_uploader.ledger.state_directory import give_up_reserve
+from s3_uploader.ledger.state_directory import create_state_directory, give_up_reserve
 from s3_uploader.ledger.trouble import FILES_ARE_KEPT, explained, is_damage, refuse_special
 
 Result = TypeVar("Result")
@@ -80,6 +81,8 @@ class Database:
 
         :raises StateError: if it cannot be committed; then nothing is written.
         """
+        if is_moved(self._path, self._identity, self._journal):
+            self._begin_again()
         return self._with_reserve(lambda: self._with_second_chance(lambda: self._transact(work, durable=durable)))
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
@@ -193,6 +196,22 @@ class Database:
             self._open_once()
         except (sqlite3.Error, ForeignFile) as error:
             raise explained(error, self._path) from error
+
+    def _begin_again(self) -> None:
+        """Open what is in the place of a file that was removed or replaced. Nobody would ever read what is in that."""
+        from s3_uploader.ledger.set_aside import was_set_aside
+
+        opened = self._identity
+        self._disconnect()
+        create_state_directory(self._directory)
+        self._with_reserve(self._open)
+        if was_set_aside(self._path, opened):
+            return  # by another process, which has said it
+        self._notice(
+            f"The ledger {shown_name(self._path)} was removed or replaced during the run, which goes on with the one "
+            "in its place. No file is lost by this, only the history. Stop all runs before you move the state "
+            "directory or restore it."
+        )
 
     def _open_once(self) -> None:
         if self._journal is Journal.CAUTIOUS:

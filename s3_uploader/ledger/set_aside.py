@@ -47,6 +47,16 @@ def set_aside(path: str, *, reason: str, opened: tuple[int, int] | None, now: fl
     return os.path.join(directory, target)
 
 
+def was_set_aside(path: str, opened: tuple[int, int] | None) -> bool:
+    """Whether a ledger that was opened is one of those that were set aside."""
+    directory, name = os.path.split(path)
+    stem = name.removesuffix(".sqlite3")
+    with contextlib.suppress(OSError):
+        beside = [each for each in os.listdir(directory) if each.startswith(f"{stem}.corrupt-")]
+        return any(identity_of(os.path.join(directory, each)) == opened for each in beside)
+    return False
+
+
 def _numbered(base: str) -> Iterator[str]:
     yield base
     number = 2

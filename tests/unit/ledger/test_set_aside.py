@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Totals
-from s3_uploader.ledger import Ledger
+from s3_uploader.ledger import Ledger, database
+from s3_uploader.ledger.connection import Journal
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from tests.ledger_values import NOW, PRINT, begin, failing, report, set_aside_in, shipped
 
@@ -101,6 +103,54 @@ def test_damage_that_comes_to_light_in_a_run_does_not_end_it(
     assert len(set_aside_in(path)) == 1
 
 
+@pytest.mark.parametrize("journal", list(Journal))
+@pytest.mark.parametrize("how", ["removed", "moved away", "its directory removed"])
+def test_a_ledger_that_is_removed_during_a_run(
+    path: str, notices: list[str], how: str, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run records goes into no file that nobody finds any more; that the history is lost is said."""
+    monkeypatch.setattr(database, "journal_of", lambda directory: journal)
+    directory = Path(path).parent
+    with Ledger.open(path, notice=notices.append, clock=lambda: NOW) as ledger:
+        run = begin(ledger)
+        ledger.commit_batch(shipped=[shipped("before")])
+        if how == "its directory removed":
+            shutil.rmtree(directory)
+        for name in os.listdir(directory) if directory.exists() else ():
+            (directory / name).rename(directory / f"moved-{name}") if how == "moved away" else (
+                directory / name
+            ).unlink()
+        ledger.commit_batch(shipped=[shipped("after", kept=PRINT)])
+        ledger.commit_batch(shipped=[shipped("last")])
+        ledger.finish_run(run, report(shipped=3))
+    with Ledger.open(path) as again:
+        assert [row.path for row in again.history()] == ["after", "last"]
+        assert [(row.id, row.shipped, row.started_at) for row in again.runs()] == [(run, 3, NOW)]
+        assert again.remembers("after", PRINT, destination="bucket")
+    (notice,) = notices
+    assert f"The ledger {path} was removed or replaced during the run" in notice
+
+
+def test_a_ledger_that_is_replaced_during_a_run(
+    path: str, notices: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A ledger that is restored from a copy during a run gets what the run records from then on."""
+    copy = tmp_path_factory.mktemp("copies") / "copy"
+    with Ledger.open(path, notice=notices.append, clock=lambda: NOW) as ledger:
+        ledger.commit_batch(shipped=[shipped("old")])
+    shutil.copytree(Path(path).parent, copy)
+    with Ledger.open(path, notice=notices.append, clock=lambda: NOW) as ledger:
+        run = begin(ledger)
+        ledger.commit_batch(shipped=[shipped("before")])
+        shutil.rmtree(Path(path).parent)
+        copy.rename(Path(path).parent)
+        ledger.commit_batch(shipped=[shipped("after")])
+        ledger.finish_run(run, report(shipped=2))
+    with Ledger.open(path) as again:
+        assert [row.path for row in again.history()] == ["old", "after"]
+    assert len(notices) == 1
+
+
 def test_a_ledger_is_not_replaced_twice(path: str, notices: list[str], ledger: Ledger) -> None:
     """If two processes find the ledger damaged, the second one uses the new ledger of the first."""
     other_notices: list[str] = []
@@ -118,8 +168,7 @@ def test_a_damaged_ledger_that_is_gone_is_not_set_aside(path: str, notices: list
     ledger.commit_batch(shipped=[shipped(f"{number}") for number in range(300)])
     damage(path)
     os.rename(path, path + ".away")
-    ledger.commit_batch(shipped=[shipped("after")])
-    assert [row.path for row in ledger.history()] == ["after"]
+    assert list(ledger.history()) == []
     assert notices == []
 
 
