@@ -2,6 +2,8 @@
 
 A row that was merged before is recognized; a count is not. So each ledger has an identity, and a merged ledger
 remembers what each of its inputs had counted. When a later copy of an input is merged, only the difference is added.
+Two copies may also have gone on side by side, on two machines or after one was restored from a backup. Then the
+difference of their counts says nothing, and at least the new rows are counted.
 """
 
 from __future__ import annotations
@@ -107,14 +109,16 @@ def write(connection: sqlite3.Connection, inputs: Sequence[Input], target: str, 
         if before is not None:
             already.append(before.counted)
         added = [max(0, now - sum(parts)) for now, *parts in zip(each.counted, *already, strict=True)]
-        sums = [one + other for one, other in zip(sums, added, strict=True)]
         if before is None:
             _add_locations(connection, each)
             _add_failures(connection, each, after=-1)
         else:
-            new = _new_rows(connection, inputs.index(each), -1 if own is None else inputs.index(own), columns)
+            place, own_place = inputs.index(each), -1 if own is None else inputs.index(own)
+            new = _new_rows(connection, place, own_place, columns)
+            added = list(map(max, added, _at_least(connection, place, own_place, columns)))
             _add_locations(connection, msgspec.structs.replace(each, locations=new))
             _add_failures(connection, each, after=before.hour)
+        sums = [one + other for one, other in zip(sums, added, strict=True)]
         known = {**each.merged, **known, each.identity: _later(before, each.known)}
     columns_of_moments = zip(*(each.moments for each in inputs), strict=True)
     moments = [max((each for each in one if each is not None), default=None) for one in columns_of_moments]
@@ -171,6 +175,27 @@ def _new_rows(
         f" GROUP BY {names}) WHERE first = ? AND NOT is_there GROUP BY location",
         (own, number),
     ).fetchall()
+
+
+def _at_least(connection: sqlite3.Connection, number: int, own: int, columns: Sequence[str]) -> tuple[int, ...]:
+    """What a ledger has counted, by its rows, that neither the target nor an earlier input had.
+
+    Rows from before the others begin are no evidence: the others may have had them once, and pruned them.
+    """
+    new = "SELECT *, min(source) AS first, max(source = :own) AS is_there FROM scratch.{} GROUP BY {}"
+    since = "(SELECT coalesce(min({0}), 0) FROM scratch.{1} WHERE source < :number OR source = :own)"
+    which = "WHERE first = :number AND NOT is_there AND {0} >= " + since
+    (files,) = connection.execute(
+        "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(already_there), 0)"
+        f" FROM ({new.format('files', ', '.join([*columns, 'alike']))}) {which.format('shipped_at', 'files')}",
+        {"number": number, "own": own},
+    ).fetchall()
+    ((runs,),) = connection.execute(
+        "SELECT coalesce(sum(ticks), 0)"
+        f" FROM ({new.format('runs', 'started_at, host, destination, alike')}) {which.format('started_at', 'runs')}",
+        {"number": number, "own": own},
+    ).fetchall()
+    return (*map(int, files), 0, int(runs))
 
 
 def _add_locations(connection: sqlite3.Connection, one: Input) -> None:

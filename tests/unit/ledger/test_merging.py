@@ -113,6 +113,39 @@ def test_with_a_copy_of_itself(tmp_path: Path) -> None:
         assert (ledger.totals().shipped_files, ledger.totals().runs) == (2, 2)
 
 
+def test_two_copies_that_both_went_on(tmp_path: Path) -> None:
+    """Two machines, or a backup that was restored, may go on from one ledger: each file and run counts once."""
+    one = ledger_at(tmp_path / "a", [shipped("before")])
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    ledger_at(tmp_path / "a", [shipped(f"a{number}", shipped_at=NOW + 10 + number) for number in range(5)], at=NOW + 10)
+    other = ledger_at(
+        tmp_path / "b", [shipped(f"b{number}", shipped_at=NOW + 20 + number) for number in range(3)], at=NOW + 20
+    )
+    new = str(tmp_path / "new" / "ledger.sqlite3")
+    os.mkdir(tmp_path / "new")
+    merge(new, [one, other])
+    merge(one, [other])
+    merge(one, [other, new])
+    for path in (new, one):
+        with Ledger.open(path) as ledger:
+            totals = ledger.totals()
+            assert len(list(ledger.history())) == totals.shipped_files == 9
+            assert totals.shipped_bytes == sum(row.size for row in ledger.history())
+            assert totals.runs == sum(row.ticks for row in ledger.runs()) == 3
+
+
+def test_an_older_copy_with_rows_that_were_pruned(tmp_path: Path) -> None:
+    """What a ledger has forgotten since a copy of it was made does not count again."""
+    one = ledger_at(tmp_path / "a", [shipped(f"{number}", shipped_at=NOW + number) for number in range(10)])
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    with Ledger.open(one) as ledger:
+        ledger.prune(now=NOW + 20, history_days=400, history_max_files=4)
+        totals = ledger.totals()
+    merge(one, [str(tmp_path / "copy" / "ledger.sqlite3")])
+    with Ledger.open(one) as ledger:
+        assert ledger.totals().shipped_files == totals.shipped_files == 10
+
+
 def test_rows_that_are_alike_stay_as_many(tmp_path: Path) -> None:
     """Rows that differ in nothing but their number are not taken for one; of two ledgers the larger number counts."""
     one = ledger_at(tmp_path / "a", [shipped("same")] * 3)
