@@ -56,7 +56,7 @@ class Holder(msgspec.Struct, frozen=True):
 
     def is_this_process(self) -> bool:
         """Whether it is known to be the current process."""
-        return self == Holder.current() and _UNKNOWN not in (self.machine, self.boot, self.pids, self.started)
+        return self == Holder.current() and self._can_be_seen()
 
     def is_gone(self, *, is_noted: bool) -> bool:
         """Whether the process is known to have ended; ``False`` if that cannot be told from this machine.
@@ -76,16 +76,20 @@ class Holder(msgspec.Struct, frozen=True):
     def is_of_another_boot(self) -> bool:
         """Whether it ran on this machine before the last boot, or runs on a clone of this machine."""
         here = Holder.current()
-        return self._is_of_this_machine(here) and _UNKNOWN not in (self.boot, here.boot) and self.boot != here.boot
-
-    def _is_of_this_machine(self, here: Holder) -> bool:
-        return self.machine != _UNKNOWN and (self.host, self.machine) == (here.host, here.machine)
+        is_known = _UNKNOWN not in (self.machine, self.boot, here.boot)
+        return is_known and (self.host, self.machine) == (here.host, here.machine) and self.boot != here.boot
 
     def _can_be_seen(self) -> bool:
         """Whether the process is seen from here as long as it runs."""
         here = Holder.current()
+        # No two machines have a boot in common, so a machine without an identifier, as in many containers, will do.
         is_known = _UNKNOWN not in (self.boot, self.pids, self.started)
-        return is_known and self._is_of_this_machine(here) and (self.boot, self.pids) == (here.boot, here.pids)
+        return is_known and (self.host, self.machine, self.boot, self.pids) == (
+            here.host,
+            here.machine,
+            here.boot,
+            here.pids,
+        )
 
 
 class LockNotes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from s3_uploader.core import procfs
 from s3_uploader.stores.file_servers import holder as module
 from s3_uploader.stores.file_servers.holder import Holder, LockNotes
 
@@ -103,7 +104,15 @@ def test_who_is_this_process() -> None:
     assert not changed(here, started="1").is_this_process()
 
 
-def test_who_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an identifier of the machine another one may have the same process."""
+def test_a_machine_without_an_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it is not rebooted its processes are known by the boot, as in a container without machine-id."""
     monkeypatch.setattr(module, "machine_id", lambda: "")
+    here = Holder.current()
+    changed = msgspec.structs.replace
+    assert here.is_this_process()
+    assert here.is_alive()
+    assert changed(here, started="1").is_gone(is_noted=False)
+    assert not changed(here, boot="earlier").is_gone(is_noted=True)
+    monkeypatch.setattr(procfs, "boot_id", lambda: "")
     assert not Holder.current().is_this_process()
+    assert not changed(Holder.current(), started="1").is_gone(is_noted=True)
