@@ -77,9 +77,9 @@ def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
     only the ctime has changed, a write may be hidden by a reset mtime, so the content is read once more. In doubt the
     object is not outdated: the result is a conflict, and nothing is lost.
     """
-    if file.has_new_content():
-        return True
-    if not receipt.already_there and file.was_replaced():
+    if receipt.already_there:
+        return False
+    if file.has_new_content() or file.was_replaced():
         return True
     if receipt.encoding or file.fingerprint.size > _MOST_READ:
         return False

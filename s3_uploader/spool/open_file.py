@@ -86,7 +86,9 @@ class OpenFile(msgspec.Struct):
             new = self.home.stat(self.candidate.directory, name)
         except OSError:
             return False
-        return stat.S_ISREG(new.st_mode) and abs(new.st_ctime_ns - gone.st_ctime_ns) < _ONE_TICK_NS
+        # Where times are whole seconds they tell nothing.
+        is_at_once = abs(new.st_ctime_ns - gone.st_ctime_ns) < _ONE_TICK_NS and gone.st_ctime_ns % 1_000_000_000
+        return stat.S_ISREG(new.st_mode) and bool(is_at_once)
 
     def look_again(self) -> bool:
         """Take the fingerprint again; returns whether it is still the same.

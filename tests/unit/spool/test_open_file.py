@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -245,6 +246,20 @@ class TestReplaced:
         # Any two system calls are further apart than this.
         monkeypatch.setattr(open_file, "_ONE_TICK_NS", 0)
         assert not file.was_replaced()
+
+    def test_not_by_whole_seconds(self, file: OpenFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the file system counts seconds, equal times are no trace of one rename."""
+
+        class WholeSeconds:
+            st_mode, st_nlink, st_ctime_ns = stat.S_IFREG, 0, 1_700_000_000_000_000_000
+
+        (tmp_path / "new").rename(tmp_path / "spool/x")
+        assert file.was_replaced()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fstat", lambda descriptor: WholeSeconds)
+            patch.setattr(SpoolRoot, "stat", lambda *_: WholeSeconds)
+            is_replaced = file.was_replaced()
+        assert not is_replaced
 
     def test_not_while_it_has_a_name(self, file: OpenFile, tmp_path: Path) -> None:
         """As long as the first file is somewhere, and where a directory has its name, nothing has replaced it."""
