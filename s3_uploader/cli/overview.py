@@ -50,7 +50,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
             return ""
         if self.standing.problems:
             return self.standing.problems[0].sentence
-        return str(self.standing.ledger_error or "")
+        return str(self.standing.hidden_by or "")
 
 
 def look_at_all(directory: str, options: FileOptions) -> list[Seen]:

@@ -255,7 +255,7 @@ def plugin_text(standing: SpoolStatus) -> str:
         first = standing.problems[0]
         causes = ", ".join(problem.cause.value for problem in standing.problems)
         return f"{causes}{since(first, standing.now)}: {first.sentence}"
-    return calm(standing) if standing.ledger_error is None else str(standing.ledger_error)
+    return calm(standing) if standing.hidden_by is None else str(standing.hidden_by)
 
 
 def on_one_line(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from s3_uploader.cli.output import zoned_time
 from s3_uploader.core.findings import Problem, Severity
+from s3_uploader.core.model import Left
 from s3_uploader.core.text import counted, shown_duration
 from s3_uploader.inspection.status import SpoolStatus
 from s3_uploader.ledger import RunRow
@@ -20,6 +21,8 @@ def verdict(standing: SpoolStatus) -> str:
         return STUCK
     if standing.ledger_error is not None and not standing.ledger_error.is_damaged:
         return UNKNOWN
+    if standing.spool_error is not None:
+        return UNKNOWN
     return ATTENTION if severities or standing.ledger_error is not None else OK
 
 
@@ -31,7 +34,7 @@ def first_line(standing: SpoolStatus) -> str:
     if standing.problems and word != UNKNOWN:
         problem = standing.problems[0]
         return f"{word.upper()}{since(problem, standing.now)} because {problem.sentence}"
-    return f"{word.upper()}: {standing.ledger_error}"
+    return f"{word.upper()}: {standing.hidden_by}"
 
 
 def calm(standing: SpoolStatus) -> str:
@@ -44,6 +47,9 @@ def calm(standing: SpoolStatus) -> str:
         text += " waits" if waiting.files == 1 else " wait"
         if waiting.oldest is not None:
             text += f", the oldest from {zoned_time(waiting.oldest)}"
+    hidden = 0 if waiting is None else waiting.foreign.get(Left.UNREADABLE.value, 0)
+    if hidden:
+        text += f"; {counted(hidden, 'entry', 'entries')} cannot be read by this user"
     if standing.failing_count:
         text += f"; {counted(standing.failing_count, 'file')} failed once"
     if standing.at_work is not None:

@@ -144,6 +144,10 @@ class SpoolError(UploaderError):
     """The spool itself cannot be used: it is missing, unreadable, a link, or a directory that must never be emptied."""
 
 
+class SpoolDenied(SpoolError):
+    """The spool may not be read by this user; the one that runs the program may be another."""
+
+
 class NotMounted(SpoolError):
     """A directory is not on its usual file system: its disk is not mounted, or another one is.
 

@@ -108,6 +108,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     :param hung_after: seconds after which a holder is suspected to hang.
     :param prevented: why no run can begin, as found now.
     :param full: directories whose disks have no room.
+    :param not_writable: what of the state directory this user, who may be another one, may not write to.
     :param waiting: how many files wait, ``None`` if that was not looked at.
     :param ready: those of them that are ready, and have been so for long.
     :param strangers: files that the layout does not recognise.
@@ -128,6 +129,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     hung_after: float = HUNG_SECONDS
     prevented: UploaderError | None = None
     full: Sequence[FullDisk] = ()
+    not_writable: str = ""
     waiting: int | None = None
     ready: ReadyFiles | None = None
     strangers: Strangers | None = None

@@ -24,7 +24,10 @@ _LATE_FACTOR = 3.0
 _LATE_SECONDS = 600.0
 _STOPPED_SECONDS = 120.0
 _MOUNT_WRITABLE = "Mount it writable (a disk with errors is made read-only: `dmesg` shows them)."
-_ELSEWHERE = " If there were runs, they have another state directory: name it with state_dir in the configuration."
+_ELSEWHERE = (
+    " If there were runs, they have another state directory, or its disk is not mounted: name it with state_dir in the "
+    "configuration, or mount it."
+)
 
 
 def prevented(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
@@ -177,6 +180,8 @@ def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
         if not facts.waiting or any(disk.purpose == STATE_DIRECTORY for disk in facts.full):
             return
         sentence = "no run is recorded in this ledger, and files wait"
+        if facts.not_writable:
+            sentence += f"; this user may not write to {shown_name(facts.not_writable)}"
     else:
         # After a few runs there is no telling when the next is due.
         if pace is None or facts.now - last <= _LATE_FACTOR * pace.seconds + _LATE_SECONDS:
@@ -191,9 +196,25 @@ def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
         sentence,
         severity=Severity.WARNING if facts.waiting == 0 or last is None else Severity.ERROR,
         then="Nothing, until something starts a run.",
-        remedy=remedy_of(Cause.NOT_RUN) + (_ELSEWHERE if last is None else ""),
+        remedy=_how_to_run(facts) + (_ELSEWHERE if last is None else ""),
         since=last,
     )
+
+
+def _how_to_run(facts: Observations) -> str:
+    """The remedy for missing runs: some may start all the same, and end before they can record anything."""
+    starter = facts.starter
+    if starter is not None:
+        user, unit = "--user " if starter.is_user else "", starter.unit.removesuffix(".timer")
+        return (
+            f"{shown_text(starter.unit)} is active. If it starts runs, they end before they are recorded, and "
+            f"`journalctl {user}-u {shown_text(unit)}` says why."
+        )
+    remedy = remedy_of(Cause.NOT_RUN)
+    if facts.not_writable:
+        place = shown_name(facts.not_writable)
+        remedy = f"If the runs are this user's, let it write to {place}, or name another state_dir. Otherwise: {remedy}"
+    return remedy
 
 
 def _is_missed(facts: Observations, last: float | None, pace: Pace | None) -> bool:

@@ -14,10 +14,11 @@ import msgspec
 from s3_uploader.config.schema import Config
 from s3_uploader.config.share import whole
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import NotMounted, SpoolError, StateError
+from s3_uploader.core.errors import NotMounted, SpoolDenied, SpoolError, StateError, UploaderError
 from s3_uploader.core.findings import Problem
 from s3_uploader.core.model import Totals
 from s3_uploader.core.shares import Share
+from s3_uploader.core.text import shown_name
 from s3_uploader.health.notices import hung_of
 from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.health.run_history import next_start
@@ -32,7 +33,7 @@ from s3_uploader.inspection.observing import (
 from s3_uploader.inspection.share_status import ShareStatus, divided, problems_of, shares_of
 from s3_uploader.inspection.waiting import Waiting, waiting_in
 from s3_uploader.ledger import FailingRow, LedgerReader, RunRow
-from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.ledger.state_directory import ledger_path, not_writable
 from s3_uploader.ledger.together import open_together
 from s3_uploader.run.place import Place, open_place, verify_mounts
 from s3_uploader.spool.lock_file import Holder, refuse_planted
@@ -41,6 +42,10 @@ from s3_uploader.spool.root import refuse_read_only
 from s3_uploader.spool.share_holders import holders_of_shares
 from s3_uploader.spool.watcher import watcher_of
 
+_AS_THE_OTHER = "Run this as the user that runs the uploads, or as root."
+_WRITABLE = (
+    "Make it writable for this user, or name another state directory with state_dir; no run can begin until then."
+)
 _MOST_RUNS = 20_000
 _RUNS_SHOWN = 5
 _FAILING_SHOWN = 20
@@ -82,6 +87,11 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     spool_error: SpoolError | None = None
     ledger_error: StateError | None = None
 
+    @property
+    def hidden_by(self) -> UploaderError | None:
+        """What keeps this user from finding out the whole state; it may keep no run from its work."""
+        return self.ledger_error or self.spool_error
+
 
 def standing_of(
     config: Config, *, clock: Clock, environ: Mapping[str, str] = os.environ, starter: Starter | None = None
@@ -114,10 +124,11 @@ def _with_ledger(
     state_dir = os.path.dirname(path)
     watched = _watched_shares(ledger, state_dir)
     watcher = (watcher_of(state_dir) if state_dir else None) or next(iter(watched.values()), None)
-    spool = _look_at_spool(config, ledger, clock)
+    spool = _look_at_spool(config, ledger, clock, state_dir)
     waiting = spool.waiting
     shares = shares_of(ledger, spool.shares_at_work, watched)
     totals = Totals() if ledger is None else ledger.totals()
+    denied = not_writable(state_dir) if state_dir else ""
     runs = [] if ledger is None else list(ledger.latest_runs(most=_RUNS_SHOWN * 10))
     facts = Observations(
         now=now,
@@ -130,7 +141,8 @@ def _with_ledger(
         is_watched=watcher is not None,
         starter=starter,
         hung_after=hung_of(config),
-        prevented=spool.error,
+        prevented=_what_prevents(spool, denied, is_busy=spool.at_work is not None or watcher is not None),
+        not_writable=denied,
         full=full_disks(config, state_dir),
         waiting=None if waiting is None or ledger is None else waiting.files,
         # Files that failed have their own sentence once they have failed again.
@@ -162,6 +174,31 @@ def _with_ledger(
     )
 
 
+class _HiddenSpool(SpoolError):
+    """A spool that the user of its runs may well read."""
+
+
+def _what_prevents(spool: _Spool, denied: str, *, is_busy: bool) -> UploaderError | None:
+    """What keeps every run out.
+
+    :param denied: what of the state directory this user may not write to.
+    :param is_busy: a run or a watch is at work, whatever its user may not do.
+    """
+    if spool.error is not None:
+        return None if isinstance(spool.error, _HiddenSpool) else spool.error
+    if not denied or is_busy or _is_another_users(denied):
+        return None
+    return StateError(f"{shown_name(denied)} cannot be written: permission denied.", hint=_WRITABLE, code="Denied")
+
+
+def _is_another_users(path: str) -> bool:
+    """Whether another user has made what a run uses, so that the rights of this one say nothing about runs."""
+    try:
+        return os.geteuid() not in (0, os.stat(path).st_uid)
+    except OSError:
+        return False
+
+
 def _watched_shares(ledger: LedgerReader | None, state_dir: str) -> dict[Share, Holder]:
     """The watching processes of the shares of the last division."""
     found = {share: watcher_of(os.path.join(state_dir, share.name)) for share in divided(ledger)}
@@ -189,7 +226,7 @@ class _Spool(msgspec.Struct):
     error: SpoolError | None = None
 
 
-def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock) -> _Spool:
+def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock, state_dir: str) -> _Spool:
     spool = _Spool()
     try:
         with open_place(config) as place:
@@ -202,6 +239,9 @@ def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock) ->
             if config.on_success != "keep":
                 refuse_read_only(place.root)
             refuse_planted(place.root.descriptor, base_dir=config.base_dir)
+    except SpoolDenied as error:
+        is_hidden = _is_another_users(state_dir)
+        spool.error = _HiddenSpool(error.message, hint=_AS_THE_OTHER) if is_hidden else error
     except SpoolError as error:
         spool.error = error
     try:

@@ -115,6 +115,26 @@ def _make_above(path: str, mode: int) -> None:
             raise
 
 
+def not_writable(state_dir: str) -> str:
+    """What of a state directory this user may not write to; empty if a run of this user can use it.
+
+    It is the ledger, the directory, or where that is missing the nearest directory above it. A disk that is mounted
+    read-only is another matter.
+    """
+    place = state_dir
+    while not os.path.isdir(place) and place not in ("/", ""):
+        place = os.path.dirname(place)
+    ledger = os.path.join(state_dir, LEDGER_NAME)
+    try:
+        if os.statvfs(place).f_flag & os.ST_RDONLY:
+            return ""
+    except OSError:
+        return ""
+    if not os.access(place, os.W_OK | os.X_OK):
+        return place
+    return ledger if os.path.exists(ledger) and not os.access(ledger, os.W_OK) else ""
+
+
 def _parent(config_state_dir: str | None, environ: Mapping[str, str], uid: int) -> str:
     if config_state_dir is not None:
         if config_state_dir == "~" or config_state_dir.startswith("~/"):

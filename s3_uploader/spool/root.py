@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TypeAlias, TypeVar
 
-from s3_uploader.core.errors import FAILING_DISK, SpoolError, is_of_a_failing_disk
+from s3_uploader.core.errors import FAILING_DISK, SpoolDenied, SpoolError, is_of_a_failing_disk
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Left
 
@@ -260,7 +260,7 @@ def _refusal(base_dir: str, error: OSError) -> SpoolError:
             f"base_dir {base_dir} is not a directory.", hint="Name the directory that the producer fills."
         )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return SpoolError(
+        return SpoolDenied(
             f"base_dir {base_dir} cannot be read: {error.strerror}.",
             hint="Let the user that runs this program read and write it.",
         )

@@ -389,17 +389,41 @@ class TestInBadWeather:
         assert "attic" in finished.stdout
         assert spool.run("status", "--plugin").code == 1
 
-    def test_a_ledger_of_another_user(self, spool: Site) -> None:
-        """Who may not read the ledger is told that, and that nothing is known without it."""
+    @pytest.mark.parametrize("mode", [0, 0o500])
+    def test_a_state_directory_that_may_not_be_written(self, spool: Site, mode: int) -> None:
+        """No run of its owner can begin, and the state says that instead of missing the runs."""
         (state,) = (spool.place / "state").iterdir()
-        state.chmod(0)
+        spool.file(FILE)
+        state.chmod(mode)
         try:
+            run = spool.run(prefix=without_privileges())
             finished = spool.run("status", prefix=without_privileges())
             plugin = spool.run("status", "--plugin", prefix=without_privileges())
         finally:
             state.chmod(0o700)
-        assert finished.code == 2
-        assert finished.stdout.startswith("UNKNOWN: The ledger")
+        assert run.code == 2
+        assert f"because {state} cannot be written: permission denied." in finished.stdout.splitlines()[0]
+        assert plugin.code == 2
+        assert plugin.stdout.startswith("S3_UPLOADER CRITICAL - unreadable")
+
+    @pytest.mark.parametrize("what", ["ledger", "spool"])
+    def test_what_another_user_may_not_read(self, spool: Site, what: str) -> None:
+        """Who may not read the ledger or the spool is told that; it says nothing about the runs of its owner."""
+        if os.geteuid() != 0:
+            pytest.skip("only root can become another user")
+        other = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        (state,) = (spool.place / "state").iterdir()
+        for path in (*spool.place.parents, spool.place, state.parent):
+            path.chmod(path.stat().st_mode | 0o011)  # to pass through
+        for path in (spool.config_file, *state.iterdir()):
+            path.chmod(0o644)
+        state.chmod(0o700 if what == "ledger" else 0o755)
+        spool.spool.chmod(0o700 if what == "spool" else 0o755)
+        finished = spool.run("status", prefix=other)
+        plugin = spool.run("status", "--plugin", prefix=other)
+        assert finished.code == 2, finished.stderr
+        assert finished.stdout.startswith("UNKNOWN: The ledger" if what == "ledger" else "UNKNOWN: base_dir")
+        assert "Run this as the user that runs the uploads" in finished.stdout.splitlines()[0]
         assert plugin.code == 3
         assert plugin.stdout.startswith("S3_UPLOADER UNKNOWN - ")
 

@@ -129,6 +129,22 @@ class TestRuns:
         own = msgspec.structs.replace(stopped, is_user=True)
         assert "systemctl --user enable" in only(diagnose(facts(runs=[], waiting=1, starter=own))).remedy
 
+    def test_runs_that_leave_no_record(self) -> None:
+        """Where a timer is active, or this user may not write to the state directory, the timer is not blamed alone."""
+        active = Starter(unit="s3-uploader-den.timer", is_active=True)
+        problem = only(diagnose(facts(runs=[], waiting=1, starter=active)))
+        assert "s3-uploader-den.timer is active" in problem.remedy
+        assert "`journalctl -u s3-uploader-den`" in problem.remedy
+        own = msgspec.structs.replace(active, is_user=True)
+        assert "`journalctl --user -u s3-uploader-den`" in only(diagnose(facts(runs=[], waiting=1, starter=own))).remedy
+        problem = only(diagnose(facts(runs=[], waiting=1, not_writable="/state/\n")))
+        assert problem.sentence.endswith("files wait; this user may not write to /state/\\n")
+        assert problem.remedy.startswith("If the runs are this user's, let it write to /state/\\n, or name another ")
+        assert "Start the timer" in problem.remedy
+        late = [run_row(5000 + 60 * number) for number in range(6)]
+        assert "let it write to /state" in only(diagnose(facts(runs=late, waiting=1, not_writable="/state"))).remedy
+        assert diagnose(facts(waiting=1, not_writable="/state")) == ()
+
     def test_runs_without_a_rhythm_are_missed_too(self) -> None:
         """Where runs have come for a day, however unevenly, one is missed after a few times the longest gap."""
         hours = [5, 6, 6.1, 9, 9.5, 12, 15, 15.2, 20, 24, 28, 30]

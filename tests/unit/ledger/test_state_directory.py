@@ -13,6 +13,7 @@ import pytest
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.ledger import create_state_directory, spool_name, state_directory
+from s3_uploader.ledger.state_directory import not_writable
 
 
 def parent(config_state_dir: str | None = None, *, uid: int = 0, **environ: str) -> str:
@@ -20,6 +21,24 @@ def parent(config_state_dir: str | None = None, *, uid: int = 0, **environ: str)
     found = state_directory(config_state_dir=config_state_dir, environ=environ, base_dir="/srv/spool", uid=uid)
     assert os.path.basename(found) == spool_name("/srv/spool")
     return os.path.dirname(found)
+
+
+def test_what_a_run_of_this_user_could_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger, its directory, or what is above a missing one: the first that stands in the way is named."""
+    directory = tmp_path / "state" / "spool"
+    denied: list[Path] = []
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) not in denied)
+    assert not_writable(str(directory)) == ""
+    denied.append(tmp_path)
+    assert not_writable(str(directory)) == str(tmp_path)
+    directory.mkdir(parents=True)
+    ledger = directory / "ledger.sqlite3"
+    denied.append(ledger)
+    assert not_writable(str(directory)) == ""
+    ledger.touch()
+    assert not_writable(str(directory)) == str(ledger)
+    denied.append(directory)
+    assert not_writable(str(directory)) == str(directory)
 
 
 def test_the_configured_directory_comes_first() -> None:
