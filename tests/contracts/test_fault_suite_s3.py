@@ -282,6 +282,34 @@ def test_a_lost_answer_to_the_completion(setting: Setting) -> None:
     assert setting.server.pending_uploads == []
 
 
+def test_a_part_of_the_answer_to_the_completion(setting: Setting) -> None:
+    """An answer that says success and breaks off in the middle of its document: the object is looked for."""
+
+    def half(_: faults.Exchange, answer: Answer) -> Answer:
+        return dataclasses.replace(answer, body=answer.body[: len(answer.body) // 2])
+
+    setting.server.faults.add(
+        faults.Fault(name="half an answer", operations=("CompleteMultipartUpload",), before_answer=half)
+    )
+    receipt = setting.put("key", pattern(LARGE))
+    setting.server.assert_all_used()
+    assert not receipt.already_there
+    assert setting.server.counts()["CompleteMultipartUpload"] == 1
+
+
+def test_a_web_page_in_place_of_an_answer(setting: Setting) -> None:
+    """A login page that accepts everything is named as what it is, and asked once."""
+
+    def page(_: faults.Exchange, answer: Answer) -> Answer:
+        return Answer(headers={"Content-Type": "text/html"}, body=b"<!DOCTYPE html><html>Log in<br></html>")
+
+    setting.server.faults.add(faults.Fault(name="page", operations=("PutObject",), times=None, before_answer=page))
+    with pytest.raises(StoreError) as caught:
+        setting.put("key", b"data")
+    assert caught.value.code == "NotS3"
+    assert setting.server.counts()["PutObject"] == 1
+
+
 def test_an_upload_that_the_server_forgot(setting: Setting) -> None:
     """NoSuchUpload on a part begins the upload anew."""
     setting.server.faults.add(faults.error("NoSuchUpload").only(operations="UploadPart", part_number=2))

@@ -280,6 +280,7 @@ class Boto3Engine:
         _WIRE.headers = {name: value for name, value in request.headers.items() if _is_sent_as_given(name)}
         BOUNDS.body = request.answer_limit
         BOUNDS.is_unsent = False
+        BOUNDS.status = 0
         BOUNDS.silence = self._settings.silence_seconds + request.allowance_seconds
         BOUNDS.is_over = functools.partial(_is_finished, job)
         try:
@@ -332,7 +333,7 @@ class _Received(threading.local):
 
     def keep(self, response_dict: dict[str, Any], **_: object) -> None:
         """Keep the answer; called by botocore. The body of an object was not read yet."""
-        self.status = response_dict["status_code"]
+        self.status = BOUNDS.status or response_dict["status_code"]
         self.headers = {str(name).lower(): str(value) for name, value in response_dict["headers"].items()}
         body = response_dict["body"]
         self.body = body if isinstance(body, bytes) else b""

@@ -36,6 +36,7 @@ class Bounds(threading.local):
     :ivar silence: seconds without a byte, and the timeout of the head. ``None``: the socket's timeout.
     :ivar is_over: whether the request was cancelled.
     :ivar is_cut: whether the answer was cut at its limit.
+    :ivar status: the status of the answer as received: botocore makes a 500 of a 200 that it cannot read. 0: none yet.
     :ivar is_unsent: whether the server stopped accepting the request before its end. Its answer is still read.
     """
 
@@ -43,6 +44,7 @@ class Bounds(threading.local):
     silence: float | None = None
     is_over: Callable[[], bool] | None = None
     is_cut: bool = False
+    status: int = 0
     is_unsent: bool = False
 
 
@@ -99,6 +101,7 @@ class BoundedResponse(http.client.HTTPResponse):
         """Read the head."""
         super().begin()
         self._bounded.head_until = None
+        BOUNDS.status = self.status
         if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
             raise http.client.HTTPException("101 Switching Protocols")
         self._check_lengths(self.headers.get_all("content-length") or [])
