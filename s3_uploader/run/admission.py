@@ -15,6 +15,7 @@ from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
 from s3_uploader.run.in_flight import FileTask
+from s3_uploader.spool.layouts.base import has_leftover
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import LONGEST_TICK, TICK, Reason, Removable, Sightings, counts_seconds, why_settling
 from s3_uploader.spool.root import SpoolRoot
@@ -61,7 +62,7 @@ class Admission:
         sightings: Sightings | None = None,
         reads_utf8: bool | None = None,
     ) -> None:
-        self._root = root
+        self.root = root
         self._settle_seconds = settle_seconds
         self._known_failure = known_failure
         self._is_remembered = is_remembered
@@ -87,7 +88,7 @@ class Admission:
         failing = self._known_failure(candidate.path)
         if failing is not None and failing.waits(size=candidate.size, mtime_ns=candidate.mtime_ns, now=now):
             return Left.WAITING, f"failed {counted(failing.attempts, 'time')}, last with: {failing.message}"
-        file = open_candidate(self._root, candidate)
+        file = open_candidate(self.root, candidate)
         if not isinstance(file, OpenFile):
             return file
         try:
@@ -266,8 +267,7 @@ class Intake:
         if not self.store_is_open and not self._open_store():
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
             return None
-        if target is None:
-            target = self._routes(candidate)
+        target = target or self._routes(candidate)
         task = FileTask(
             file,
             target.key,
@@ -276,9 +276,7 @@ class Intake:
             failed_before=failed_before,
             options=target.options,
         )
-        if (failed_before and self._is_still_stuck(task)) or not self._may_send(task):
-            return None
-        return task
+        return None if (failed_before and self._is_still_stuck(task)) or not self._may_send(task) else task
 
     def _is_still_stuck(self, task: FileTask) -> bool:
         """Whether a file that was shipped and could not be removed, or moved, still cannot be.
@@ -294,14 +292,19 @@ class Intake:
 
     def _may_send(self, task: FileTask) -> bool:
         """Whether a file may be sent: it is no object of the destination, and its upload replaces none of the spool."""
-        copies, file = self._settlement.second_copies, task.file
+        copies, file, leftovers = self._settlement.second_copies, task.file, self._settlement.leftovers
         copies.suspect(file)
         if task.options.on_conflict is OnConflict.OVERWRITE and file.descriptor >= 0:
+            if has_leftover(self._admission.root, file.candidate):
+                leftovers.leave(
+                    file.candidate, Left.POSTPONED, "a run that was killed has left an older one of its name"
+                )
+                return False
             copies.protect(file, task.key)
         if file.descriptor >= 0 and copies.refusal is None:
             return True
         self._answers.heed_refusal()
-        self._settlement.leftovers.leave(file.candidate, Left.POSTPONED, "")
+        leftovers.leave(file.candidate, Left.POSTPONED, "")
         return False
 
     def _decide(self, candidate: Candidate) -> OpenFile | tuple[Left, str]:
@@ -372,9 +375,7 @@ def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[],
         start_thread(thread)
     except RuntimeError:
         # No further thread can be started, so this one opens the store.
-        _load_hashes()
-        store.open()
-        return True
+        work()
     while not is_over.wait(_LOOK_SECONDS):
         beat()
         if must_end():

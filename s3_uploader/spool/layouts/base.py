@@ -96,6 +96,21 @@ def original_name(name: str) -> str:
     return name
 
 
+def has_leftover(root: SpoolRoot, candidate: Candidate) -> bool:
+    """Whether an older file of the same name lies beside a candidate under its private name.
+
+    Where objects may be replaced it has to go first, or the older content would replace the newer.
+    """
+    private = taken_name(candidate.name)
+    if private is None or original_name(candidate.name) != candidate.name:
+        return False
+    try:
+        root.stat(candidate.directory, private)
+    except OSError:
+        return False
+    return True
+
+
 def is_hidden(name: str) -> bool:
     """Whether an entry is hidden, and so meant to stay. A leftover is not: it is a producer's file."""
     return original_name(name).startswith(".")

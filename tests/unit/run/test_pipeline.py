@@ -454,6 +454,24 @@ class TestSuperseded:
         on_disk = {path.read_bytes() for path in harness.base.rglob("*") if path.is_file()}
         assert {b"old", b"new"} <= {*on_disk, *harness.store.objects.values()}
 
+    @pytest.mark.parametrize("ages", [(7200, 3600), (3600, 7200)])
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_an_older_file_never_replaces_a_newer_one(
+        self, harness: Harness, ages: tuple[float, float], fails: bool
+    ) -> None:
+        """What a killed run has left of a name is uploaded before the next file of it, also if that takes a while."""
+        harness.on_conflict = OnConflict.OVERWRITE
+        harness.write("a/.1.s3u", b"old", age=ages[0])
+        harness.write("a/1", b"new", age=ages[1])
+        harness.write("a/2", b"other")
+        if fails:
+            harness.store.fault("a/1", fakes.failing())
+        for _ in range(3):
+            harness.run()
+            harness.clock.seconds += 1000
+        assert harness.names() == set()
+        assert harness.store.objects == {"a/1": b"new", "a/2": b"other"}
+
     def test_an_object_that_was_deleted_and_stored_again_is_protected(self, harness: Harness) -> None:
         """A new object with the content of an outdated one proves the file that it is from, as any other does."""
         harness.records.facts["superseded:bucket/x"] = fakes.etag_of(b"old")
