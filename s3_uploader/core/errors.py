@@ -257,12 +257,13 @@ class StoreError(UploaderError):
 class ConflictError(StoreError):
     """The key is taken by other content, or by content that could not be examined.
 
-    ``existing`` is its ETag, as a receipt spells it; empty if unknown.
+    ``existing`` is its ETag, as a receipt spells it; empty if unknown. ``age`` is how old it is, in seconds.
     """
 
-    def __init__(self, message: str, *, hint: str = "", existing: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", existing: str = "", age: float | None = None) -> None:
         super().__init__(message, code="Conflict", hint=hint, origin=Origin.CONFLICT)
         self.existing = existing
+        self.age = age
 
 
 class ProofError(StoreError):

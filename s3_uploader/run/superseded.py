@@ -2,7 +2,8 @@
 
 Such an object, and no other, may be replaced by the next upload of its key whatever ``on_conflict`` says. It is
 identified by its ETag, and forgotten as soon as it is up to date again, because it is then the only copy of its
-content.
+content. Another uploader may have made it so, or this one after its ledger was copied, and neither is in the ledger. So
+an object that is younger than what the ledger says of it is protected, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from s3_uploader.spool.open_file import OpenFile
 
 _MOST_READ = 64 * 2**20
 _CHUNK = 2**20
+_NOTED_BEFORE_SECONDS = 300.0
+"""How long before an object is stored, by the clock of its server, it may seem to have been noted."""
 
 
 class FactMemory(Protocol):
@@ -58,10 +61,11 @@ class Superseded:
 
     def has(self, key: str, conflict: ConflictError) -> bool:
         """Whether the object in the way is an outdated one."""
-        return bool(conflict.existing) and self._etag(key) == conflict.existing
+        max_age = float("inf") if conflict.age is None else conflict.age + _NOTED_BEFORE_SECONDS
+        return bool(conflict.existing) and self._etag(key, max_age=max_age) == conflict.existing
 
-    def _etag(self, key: str) -> str:
-        return self._facts.recall(self._name(key), now=self._now(), max_age=float("inf")) or ""
+    def _etag(self, key: str, *, max_age: float = float("inf")) -> str:
+        return self._facts.recall(self._name(key), now=self._now(), max_age=max_age) or ""
 
     def _name(self, key: str) -> str:
         # A name of a file may be no text, and a fact's name is one.

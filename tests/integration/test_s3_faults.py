@@ -417,6 +417,17 @@ class TestLies:
 
         server.faults.add(run_after_body(take).only(operations="PutObject") | error("InternalError", stored=False))
         assert isinstance(station.error(store, "key", b"ours"), ConflictError)
+
+    def test_the_age_of_what_is_in_the_way(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer
+    ) -> None:
+        """A conflict tells how old the object in the way is, by which an outdated one is told from a new delivery."""
+        server = make_fault_server()
+        server.put("key", b"theirs")
+        conflict = station.error(station.store(server.endpoint, engine), "key", b"ours")
+        assert isinstance(conflict, ConflictError)
+        assert conflict.age is not None
+        assert -2 <= conflict.age < 60
         assert server.objects() == {"key": b"theirs"}
 
 

@@ -14,7 +14,7 @@ from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
-from s3_uploader.stores.s3.errors import is_archived
+from s3_uploader.stores.s3.errors import is_archived, parse_http_date
 from s3_uploader.stores.s3.names import NamedUpload
 from s3_uploader.stores.s3.proof import LOOKED
 from s3_uploader.stores.s3.refusals import Blame, blame, said
@@ -39,6 +39,8 @@ class ContestedUpload(NamedUpload):
     _sighting = ""
     """The refusal because of which the current write has no condition; empty if there was none."""
     _sightings = 0
+    _times = ("", "")
+    """When the object that was looked at was stored and when that was answered, as the server says it."""
     _was_free = False
     """The last lookup of a key that a write had found taken said that it is free."""
 
@@ -233,6 +235,7 @@ class ContestedUpload(NamedUpload):
         """Find out whether the object under the key has our content."""
         self._was_free = False
         headers = call.body.headers
+        self._times = headers.get("last-modified", ""), headers.get("date", "")
         comparison, proof = compare(headers, self.digest(), etag_counts=self.etag_counts)
         if comparison is Comparison.UNKNOWN or (comparison is Comparison.SAME and proof < self.options.minimum_proof):
             self._compare_with_ours(headers, ours=ours)
@@ -292,9 +295,10 @@ class ContestedUpload(NamedUpload):
         elif self.options.on_conflict is OnConflict.KEEP_BOTH and not self.derived:
             self.on_crew(self._derive_key)
         else:
-            self.fail(
-                ConflictError(f"{self._address} is taken by other content.", hint=_conflict_hint(), existing=etag)
-            )
+            stored, answered = map(parse_http_date, self._times)
+            age = None if stored is None or answered is None else answered - stored
+            fact = f"{self._address} is taken by other content."
+            self.fail(ConflictError(fact, hint=_conflict_hint(), existing=etag, age=age))
 
     def _replace(self) -> None:
         self.condition = UNCONDITIONAL

@@ -14,6 +14,7 @@ import pytest
 
 from s3_uploader.core.errors import ConflictError
 from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.ledger import Ledger
 from s3_uploader.run.superseded import Superseded, is_outdated
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.root import SpoolRoot
@@ -41,6 +42,18 @@ class TestSuperseded:
         superseded.forget("a")
         assert not superseded.has("a", ConflictError("", existing="1"))
         assert not superseded.has("a", ConflictError(""))
+
+    def test_stored_again_after_it_was_noted(self, tmp_path: Path) -> None:
+        """An object that was stored again since is another delivery of the same content, and its only copy."""
+        at = 1_600_000_000.0
+        with Ledger.open(str(tmp_path / "ledger.sqlite3")) as ledger:
+            Superseded(ledger, address=str, now=lambda: at).add(Receipt(key="a", size=1, proof=Proof.MD5, etag="1"))
+            superseded = Superseded(ledger, address=str, now=lambda: at + 86400)
+            for age in (90_000, 86_400, 86_200):
+                assert superseded.has("a", ConflictError("", existing="1", age=age))
+            for age in (-3600, 0, 82_800):
+                assert not superseded.has("a", ConflictError("", existing="1", age=age))
+            assert superseded.has("a", ConflictError("", existing="1"))
 
     def test_no_etag(self) -> None:
         """A destination without ETags has nothing to be known by."""
