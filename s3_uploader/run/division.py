@@ -10,6 +10,7 @@ import msgspec
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
 from s3_uploader.core.installation import was_replaced
+from s3_uploader.core.interpreter import is_known
 from s3_uploader.core.processors import Effort, allowed
 from s3_uploader.core.shares import MOST_SHARES, Share
 from s3_uploader.run.context import RunContext
@@ -64,6 +65,8 @@ class Division:
     def want(self) -> int:
         """The number of processes that the run should have now, including itself."""
         processes = self._place.config.processes
+        if processes == "auto" and not is_known():
+            return 1
         if active_mock() is not Mock.NONE:
             return 1  # it stands in for S3 in this process alone; another one would write to the real bucket
         if was_replaced():

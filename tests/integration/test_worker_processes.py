@@ -156,7 +156,7 @@ def test_signals_wait_until_it_can_heed_them(start: Start) -> None:
 def test_what_cannot_be_started_leaves_nothing_open(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that gets no more processes or descriptors goes on, and loses none of those that it has."""
     before = open_descriptors()
-    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(FileNotFoundError):
         Worker(task, locks=(), wake=lambda: None)
     assert open_descriptors() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from s3_uploader import config
 from s3_uploader.core import installation
+from s3_uploader.core.interpreter import python
 from s3_uploader.core.shares import Share, parse
 from s3_uploader.run import division
 from s3_uploader.run.context import RunContext
@@ -113,6 +115,25 @@ def test_auto(spool: Path, monkeypatch: pytest.MonkeyPatch, allowed: int, effort
         made = divided(place)
         monkeypatch.setattr(made._effort, "share", lambda: effort)
         assert made.want() == expected
+
+
+def test_a_program_with_python_in_it(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a program is not started a second time: by itself a run is not divided there, and a command is refused."""
+    monkeypatch.setattr(division, "WORTH_FILES", 5)
+    monkeypatch.setattr(division, "allowed", lambda: 8)
+    with open_place(configured(spool, processes="auto")) as place:
+        made = divided(place)
+        monkeypatch.setattr(made._effort, "share", lambda: 1.0)
+        assert made.want() == 4
+        for executable in ("/usr/bin/uwsgi", "", None):
+            monkeypatch.setattr(sys, "executable", executable)
+            assert made.want() == 1
+            with pytest.raises(ValueError, match="is not Python"):
+                python("pass")
+        monkeypatch.undo()
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+        with pytest.raises(ValueError, match="is not Python"):
+            python("pass")
 
 
 def test_what_a_worker_gets(place: Place) -> None:
