@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import os
 import secrets
 import stat
@@ -30,6 +31,24 @@ class Writable(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take all the bytes."""
+
+
+def writing_all(file: Writable) -> Callable[[bytes], object]:
+    """The ``write`` of a file object, repeated where it takes only a part: an unbuffered one may, on a full disk too.
+
+    :raises BlockingIOError: from the returned function, if the file takes nothing now.
+    """
+
+    def write(data: bytes) -> None:
+        rest = memoryview(data)
+        taken = file.write(data)
+        while isinstance(file, io.RawIOBase) and taken != len(rest):
+            if not isinstance(taken, int) or taken <= 0:
+                raise BlockingIOError(errno.EAGAIN, "the file takes no more bytes without waiting")
+            rest = rest[taken:]
+            taken = file.write(rest)
+
+    return write
 
 
 _MOST_NOTED = 4096

@@ -56,7 +56,7 @@ class ObjectMethods:
 
         name, key = self.connection.resolve(remote_name)
         sent = header_rules.normalised(headers)
-        content = data if isinstance(data, bytes) else bytes(data)
+        content = data if isinstance(data, bytes) else memoryview(data).tobytes()
         if len(content) > self._multipart_threshold:
             return self.write_file(io.BytesIO(content), remote_name, headers)
         self.connection.downloads.secure(name, key)
@@ -107,12 +107,14 @@ class ObjectMethods:
         :param progress: called on this thread with the number of bytes received, and the total.
         :raises ObjectNotFound: if it does not exist.
         :raises RemoteStoreError: if it cannot be read, or does not match the server's checksum.
+        :raises OSError: if the file does not take the bytes.
         """
+        from s3_uploader.remote_store.local_files import writing_all
         from s3_uploader.remote_store.reading import read_object
 
         name, key = self.connection.resolve(remote_name)
         with self.connection.bucket(name) as bucket:
-            return header_rules.metadata_of(read_object(bucket, key, file.write, progress=progress))
+            return header_rules.metadata_of(read_object(bucket, key, writing_all(file), progress=progress))
 
     # Streams.
 

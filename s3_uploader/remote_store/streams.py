@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from s3_uploader.core.model import Receipt
+from s3_uploader.core.text import shown_name
 from s3_uploader.remote_store.reading import PIECE, Opened
 from s3_uploader.remote_store.verification import Verification, has_proof
 
@@ -119,6 +120,8 @@ class ObjectWriter(io.BufferedIOBase):
         self._store = store
         self._kept: IO[bytes] = io.BytesIO()
         self._in_memory = True
+        self._failure: BaseException | None = None
+        """Why not all bytes were kept. Whoever wraps the stream may close it all the same, as TextIOWrapper does."""
         self.receipt: Receipt | None = None
         """The receipt, once the stream is closed."""
 
@@ -134,18 +137,28 @@ class ObjectWriter(io.BufferedIOBase):
         """Buffer bytes."""
         kept = self._open()
         view = memoryview(data).cast("B")
-        if self._in_memory and kept.tell() + len(view) > _IN_MEMORY:
-            kept = self._move_to_disk(kept)
-        kept.write(view)
+        try:
+            if self._in_memory and kept.tell() + len(view) > _IN_MEMORY:
+                kept = self._move_to_disk(kept)
+            kept.write(view)
+        except BaseException as error:
+            self._failure = error
+            raise
         return len(view)
 
     def close(self) -> None:
         """Store the object.
 
         :raises RemoteStoreError: if the object was not stored, or its content is not proven.
+        :raises OSError: if an earlier write failed; then no object is stored.
         """
         if self.closed:
             return
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            self.abort()
+            reason = str(failure) or type(failure).__name__
+            raise OSError(f"The object {shown_name(self.name)} is not stored, because a write failed: {reason}")
         kept = self._kept
         super().close()
         with kept:

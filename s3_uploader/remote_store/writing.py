@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import io
 import os
 import stat
@@ -56,7 +57,7 @@ def whole_file(file: Readable) -> Iterator[Source]:
     A plain file at its beginning is read directly. Others are copied: the descriptor of a decompressing file object,
     for example, has other bytes than the object returns.
     """
-    if isinstance(file, _PLAIN) and type(file) in _PLAIN and file.tell() == 0:
+    if isinstance(file, _PLAIN) and type(file) in _PLAIN and file.seekable() and file.tell() == 0:
         if file.writable():
             file.flush()
         with sendable(file) as source:
@@ -71,6 +72,8 @@ def _copied(file: Readable) -> Iterator[Source]:
     with tempfile.TemporaryFile() as copy:
         while data := file.read(_READ):
             copy.write(data)
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, "the file has no more bytes now, but has not ended")
         copy.flush()
         yield Source(copy.fileno(), os.fstat(copy.fileno()).st_size)
 

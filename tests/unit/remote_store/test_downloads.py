@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from s3_uploader.remote_store import local_files
 from s3_uploader.remote_store.local_files import Downloads
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 @pytest.fixture
@@ -94,6 +99,30 @@ def test_what_is_noted_is_bounded(tmp_path: Path, synced: list[str], monkeypatch
         download(downloads, tmp_path / key, key)
     assert synced == ["a", tmp_path.name]
     assert len(downloads._noted) == len(downloads._names) == 2
+
+
+class TakesLittle(io.RawIOBase):
+    """Takes a part of what is written, and nothing once it is full."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.content = b""
+
+    def write(self, data: ReadableBuffer, /) -> int | None:
+        """Take a part, and tell how much."""
+        taken = bytes(data)[: min(3, self.room - len(self.content))]
+        self.content += taken
+        return len(taken) or None
+
+
+def test_a_file_that_takes_a_part_of_what_is_written() -> None:
+    """An unbuffered file may take less than it is given: it is given the rest, or the caller is told."""
+    file = TakesLittle(room=10)
+    write = local_files.writing_all(file)
+    write(b"01234567")
+    assert file.content == b"01234567"
+    with pytest.raises(BlockingIOError):
+        write(b"89abc")
 
 
 def test_what_is_no_file_is_not_noted() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from s3_uploader.remote_store import headers
 from s3_uploader.remote_store.connection import Endpoint, parse_endpoint
 from s3_uploader.remote_store.copy_requests import source_header, unmet_condition
 from s3_uploader.remote_store.local_files import written_whole
-from s3_uploader.remote_store.writing import sendable
+from s3_uploader.remote_store.writing import sendable, whole_file
 
 
 @pytest.mark.parametrize(
@@ -319,6 +320,38 @@ def test_pipe_as_source(tmp_path: Path) -> None:
         assert source.size == 14
         assert os.pread(source.descriptor, 100, 0) == b"through a pipe"
     writer.join()
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_open_pipe_as_source(buffering: int) -> None:
+    """A pipe, such as standard input or that of another process, is read to its end."""
+    read_from, write_to = os.pipe()
+    os.write(write_to, b"through a pipe")
+    os.close(write_to)
+    with open(read_from, "rb", buffering=buffering) as file, whole_file(file) as source:
+        assert os.pread(source.descriptor, 100, 0) == b"through a pipe"
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_pipe_that_does_not_wait(buffering: int) -> None:
+    """A pipe that has nothing more for now has not ended: what it had is not taken for everything."""
+    read_from, write_to = os.pipe()
+    os.set_blocking(read_from, False)
+    os.write(write_to, b"the first half")
+    with (
+        open(read_from, "rb", buffering=buffering) as file,
+        pytest.raises(BlockingIOError, match="has not ended"),
+        whole_file(file),
+    ):
+        pass
+    os.close(write_to)
+
+
+@pytest.mark.parametrize("data", [5, [1, 2], "text"])
+def test_what_is_no_bytes(data: Any) -> None:
+    """Only bytes are bytes: a number would become as many zeros."""
+    with pytest.raises(TypeError):
+        s3.RemoteStore("bucket").write_bytes(data, "key")
 
 
 def test_file_of_no_length_as_source() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import io
 import os
 import random
+import tempfile
 from typing import IO
 
 import pytest
@@ -162,6 +164,42 @@ def test_a_forgotten_stream_writes_nothing() -> None:
     text.write("half")
     del text
     gc.collect()
+    assert stored.contents == []
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no room for a temporary file."""
+
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+
+def test_text_that_finds_no_room_at_the_end(full_disk: None) -> None:
+    """Where the last characters cannot be kept, the others are no object: they would replace a whole one."""
+    stored = Stored()
+    writer = TextObjectWriter(stored.writer(), encoding="utf-8")
+    writer.write("x" * (8 * 2**20 - 100))
+    writer.write("y" * 1000)
+    with pytest.raises(OSError, match="No space left on device"):
+        writer.close()
+    assert writer.closed
+    assert stored.contents == []
+
+
+def test_a_write_that_has_failed(full_disk: None) -> None:
+    """After a write that failed nothing is stored, though the program goes on and closes the stream."""
+    stored = Stored()
+    writer = stored.writer()
+    writer.write(b"beginning")
+    with pytest.raises(OSError, match="No space left on device"):
+        writer.write(bytes(9 * 2**20))
+    writer.write(b"end")
+    with pytest.raises(OSError, match=r"The object key is not stored, because a write failed: .*No space left"):
+        writer.close()
+    writer.close()
     assert stored.contents == []
 
 
