@@ -64,6 +64,18 @@ class StopRequest:
         self.requests += 1
         if self.signal_number is None:
             self.signal_number = signal_number
+        self._wake()
+
+    def request_first(self) -> None:
+        """Make the first request if there is none. A second one would cancel what the first one lets finish.
+
+        May be called as :meth:`request` may, also by several threads at once: so it takes no lock, which a signal
+        handler might meet in the thread that it has interrupted.
+        """
+        self.requests = self.requests or 1
+        self._wake()
+
+    def _wake(self) -> None:
         # A copy: another thread may subscribe meanwhile.
         for wake in tuple(self._subscribers):
             wake()

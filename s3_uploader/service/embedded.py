@@ -105,14 +105,10 @@ def process(
             monitoring.close()
 
     thread = threading.Thread(target=work, name="s3_uploader", daemon=True)
-    once = threading.Lock()
     start_thread(thread)
 
     def stop_and_wait(timeout: float | None = None) -> bool:
-        # A second request would cancel what the first one lets finish.
-        with once:
-            if not stop.requests:
-                stop.request()
+        stop.request_first()
         if threading.current_thread() is thread:
             return False  # asked by a handler of our own log records; it ends once that has returned
         thread.join(timeout)

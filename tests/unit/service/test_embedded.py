@@ -18,7 +18,8 @@ import s3_uploader
 from s3_uploader import config
 from s3_uploader.core.control import StopRequest
 from s3_uploader.core.errors import ConfigError, SpoolError
-from s3_uploader.service.watch import Watch
+from s3_uploader.service import embedded
+from s3_uploader.service.watch import Wakeup, Watch
 from tests.fakes import NOW, write
 
 
@@ -132,21 +133,42 @@ class TestProcess:
 
     def test_stopped_by_many(self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """Several threads that stop it at once ask once: a second request would cancel what is in flight."""
-        asked: list[None] = []
-        real = StopRequest.request
+        made: list[StopRequest] = []
 
-        def request(stop: StopRequest) -> None:
-            asked.append(None)
-            real(stop)
+        class Noted(StopRequest):
+            """Can be looked at."""
 
-        monkeypatch.setattr(StopRequest, "request", request)
+            def __init__(self) -> None:
+                super().__init__()
+                made.append(self)
+
+        monkeypatch.setattr(embedded, "StopRequest", Noted)
         stop = s3_uploader.process(settings)
         threads = [threading.Thread(target=stop) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(asked) == 1
+        assert [each.requests for each in made] == [1]
+
+    def test_stopped_in_the_middle_of_a_stop(self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        """A signal handler that stops it may interrupt the same call: neither of the two waits for the other."""
+        real = Wakeup.set
+        interrupted: list[None] = []
+
+        def wake(wakeup: Wakeup) -> None:
+            if threading.current_thread() is caller and not interrupted:
+                interrupted.append(None)
+                stop(timeout=0)
+            real(wakeup)
+
+        monkeypatch.setattr(Wakeup, "set", wake)
+        stop = s3_uploader.process(settings)
+        caller = threading.Thread(target=stop, daemon=True)
+        caller.start()
+        caller.join(20)
+        assert interrupted
+        assert not caller.is_alive()
 
     def test_timeout(self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """A stop with a time limit says whether it has ended by then."""
