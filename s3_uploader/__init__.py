@@ -85,17 +85,19 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    import importlib
+if not TYPE_CHECKING:  # a type checker would take every name for one of the package, misspelt ones too
 
-    if name == "errors":
-        return importlib.import_module("s3_uploader.errors")
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"s3_uploader.{home}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        import importlib
+
+        if name == "errors":
+            return importlib.import_module("s3_uploader.errors")
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"s3_uploader.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
