@@ -27,7 +27,7 @@ from s3_uploader.core.files import read_pipe
 from s3_uploader.core.text import shown_value
 
 _MOST_BYTES = 4 * 2**20
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 30.0
 """Longest silence of a command that writes a configuration to a pipe."""
 _DEEPEST_INCLUDE = 8
 _PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file", "client_certificate_file"}
