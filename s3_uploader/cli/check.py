@@ -80,7 +80,7 @@ def check(config_file: str, options: CheckOptions) -> int:
 
 
 def _with_share(given: Config) -> tuple[Config, list[Finding]]:
-    """The configuration with its share as a run would find it. Without one, all files are looked at."""
+    """The configuration with its share as a run would find it. Without one, all files are checked."""
     try:
         return resolved(given), []
     except UsageProblem as error:
@@ -91,7 +91,7 @@ def _with_share(given: Config) -> tuple[Config, list[Finding]]:
 
 
 def _check_destination(configuration: Config, ledger_path: str, local: list[Finding]) -> list[Finding]:
-    """Findings about the destination; ``local`` gets what this machine lacks."""
+    """Findings about the destination; those about this machine are added to ``local``."""
     remote: list[Finding] = []
 
     def notice(level: str, sentence: str) -> None:
@@ -104,7 +104,7 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
         remote.extend(_look_for_echo(configuration, key))
 
     with _ledger(ledger_path) as ledger:
-        # What is found here is what the next run knows, and what earlier runs found is what is looked at.
+        # The next run knows what is found here, and the check starts with what earlier runs have found.
         memory = None if ledger is None else ledger.endpoint_memory(prefix=assembly.ENDPOINT_MEMORY)
         store = assembly.shipping_store(
             configuration, notice=notice, memory=memory, state_dir=os.path.dirname(ledger_path) or os.curdir
@@ -114,7 +114,7 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
         try:
             store.open()
             remote += store.check(now=time.time(), stored=stored, limits=limits)
-            # A server that let a step run out of time would do so again.
+            # A server with which one step timed out would cause more timeouts.
             is_late = limits.left() <= 0 or (time.monotonic() - began > limits.seconds and _is_wrong(remote))
             if keys and not is_late:
                 remote += _look_for_spool(configuration, store)
@@ -168,7 +168,7 @@ def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
                 return []
             path = place.root.shown((), found)
     except UploaderError:
-        return []  # it has been said already
+        return []  # it was reported already
     return [_leads_back(f"the test object stored there under {key} appeared as {path}.")]
 
 
@@ -182,10 +182,10 @@ def _look_for_spool(configuration: Config, store: Store) -> list[Finding]:
                 try:
                     store.confirm(receipt, deadline=time.monotonic() + _ECHO_SECONDS).result(_ECHO_SECONDS)
                 except ObjectGone:
-                    continue  # as it should be
+                    continue  # the expected case
                 return [_leads_back(f"a test file in the spool appeared there at once, under {receipt.key}.")]
     except (UploaderError, OSError, TimeoutError):
-        pass  # something is amiss that has been said already
+        pass  # the cause was reported already
     return []
 
 

@@ -157,8 +157,8 @@ def run_all(
 ) -> int:
     """Run every spool, a few at the same time, so that a slow one does not hold back the others.
 
-    A file that is no configuration does not stop the others. Two with the same spool or metrics file are not run, and
-    the others are.
+    An invalid configuration does not stop the others. Two with the same spool or metrics file are not run; the others
+    are.
 
     A run that gives no sign of life, as on a disk that does not answer, is abandoned when the others have ended.
 

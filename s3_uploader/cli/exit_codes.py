@@ -57,7 +57,7 @@ class Form(enum.Enum):
     LOG = "log"
     """A line of the JSON log on standard error."""
     PLUGIN = "plugin"
-    """The line of a monitoring plugin on standard output, which knows no state."""
+    """The line of a monitoring plugin on standard output, for an unknown state."""
 
 
 def explain(error: UploaderError) -> tuple[list[str], int]:
@@ -178,7 +178,7 @@ def to_whoever_reads() -> Iterator[None]:
 
 
 def finish_output() -> OSError | None:
-    """Flush standard output. A reader that leaves early (`| head`) is no failure.
+    """Flush standard output. A reader that leaves early (`| head`) is not a failure.
 
     :returns: why some of the output is lost, e.g. because its disk is full.
     """

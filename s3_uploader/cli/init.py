@@ -65,7 +65,7 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
     settings |= {name: value for name in ("endpoint_url", "region") if (value := getattr(options, name))}
     _take_spool(settings, options, asks=asks)
     _take_destination(settings, options, asks=asks)
-    config.from_mapping(dict(settings), source=config_file)  # before a wrong path is looked at
+    config.from_mapping(dict(settings), source=config_file)  # before a wrong path is used
     reasons = _take_proposal(settings, asks=asks)
     text = _as_text(settings, reasons)
     config.decode(text.encode(), source=config_file)  # what is written is never refused by the next command
@@ -169,7 +169,7 @@ def destination(text: str) -> dict[str, Any]:
     """
     try:
         found = _destination(text)
-    except ValueError:  # a port that is none, a bracket without the other
+    except ValueError:  # an invalid port, a bracket without the other
         found = None
     if found is None:
         raise UsageProblem(f"{shown_name(text)} is not a destination.", hint=f"Write {_FORMS}.")

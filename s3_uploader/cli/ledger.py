@@ -89,7 +89,7 @@ def compact(config_file: str, options: LedgerCompactOptions) -> int:
 
 @contextlib.contextmanager
 def _spool_alone(configuration: Config, ledger: str) -> Iterator[None]:
-    """Keep all runs from the spool. One that is gone, as that of a machine that is no more, needs no lock."""
+    """Lock all runs out of the spool. A spool that no longer exists, like that of a retired machine, needs no lock."""
     if _is_gone(configuration.base_dir):
         yield
         return
@@ -111,7 +111,7 @@ def _spool_alone(configuration: Config, ledger: str) -> Iterator[None]:
 
 
 def _is_gone(path: str) -> bool:
-    """Whether nothing is there. On a dead mount, which cannot be looked at, a run may still be at work."""
+    """Whether nothing is there. On a dead mount, which cannot be examined, a run may still be at work."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

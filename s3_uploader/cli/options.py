@@ -70,7 +70,7 @@ class _NumberRange(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Convert what was typed.
 
-        :raises click.BadParameter: if it is no number of the range.
+        :raises click.BadParameter: if it is not a number in the range.
         """
         number = float(super().convert(value, param, ctx))
         if number != number:
@@ -85,7 +85,7 @@ class _WholeNumberRange(click.IntRange):
 
 
 def _settings_of(parameter: Parameter, kind: Any) -> dict[str, Any]:
-    """What click is told of an option besides its names and its default."""
+    """What click is told about an option besides its names and its default."""
     told: dict[str, Any] = {"help": parameter.help, "show_default": parameter.shows_default}
     of = [each for each in (get_args(kind) or (kind,)) if each is not NoneType]
     if get_origin(kind) is tuple:

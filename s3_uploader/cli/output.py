@@ -121,7 +121,7 @@ def wrapped(line: str, width: int | None, *, indent: int) -> list[str]:
 
 
 def print_json(value: Any) -> None:
-    r"""One JSON document, indented. Names that are no text keep their bytes as ``\\udcNN`` escapes."""
+    r"""One JSON document, indented. Names that are not text keep their bytes as ``\\udcNN`` escapes."""
     document = json_bytes(with_source(value))
     try:
         text = msgspec.json.format(document, indent=2).decode()

@@ -35,12 +35,12 @@ def parse_time(text: str, *, now: float) -> float:
     days = _days_back(text, now)
     if days is not None:
         today = time.localtime(now)
-        # mktime puts a day of the month that is none right.
+        # mktime normalises a day that is not in the month.
         return time.mktime((today.tm_year, today.tm_mon, today.tm_mday - days, 0, 0, 0, 0, 0, -1))
     import datetime
 
     try:
-        # Python 3.10 knows no "Z".
+        # Python 3.10 does not accept "Z".
         moment = datetime.datetime.fromisoformat(re.sub("z$", "+00:00", text).upper())
     except ValueError:
         raise UsageProblem(

@@ -225,7 +225,7 @@ def _needs(
     home = accounts.home_of(options.user or owner)
     needs = needs_of(configurations, home=home, environment=environment or {}, included=included)
     if options.kind in ("cron", "crontab"):
-        # cron knows no users that exist only for a while.
+        # cron does not know users that exist only temporarily.
         needs = msgspec.structs.replace(needs, leaves=True)
     return needs
 

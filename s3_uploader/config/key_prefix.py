@@ -1,7 +1,7 @@
 """The placeholders of ``key_prefix``, and the prefix that they give a file.
 
 What a placeholder stands for is a fact of the file and never the time of the upload, so that a file whose upload is
-tried again gets the same key again. Doubled braces stand for braces.
+tried again gets the same key. Double braces stand for literal ones.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ def _decoded(text: bytes, *, source: str) -> Any:
 
 
 def _meant_by(text: bytes, at: int, said: str) -> str:
-    """What to do with a file that is no JSON.
+    """What to do with a file that is not JSON.
 
     :param at: the byte of the mistake.
     :param said: what the decoder says about it.

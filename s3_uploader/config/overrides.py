@@ -104,7 +104,7 @@ def lay_over(
 ) -> dict[str, str]:
     """Change ``raw`` in place, layer by layer; returns the source of each changed key, dotted.
 
-    :param foreign: variables that are no problem if they name no key.
+    :param foreign: variables that may name no key.
     """
     places: dict[str, str] = {}
     for layer in layers:
@@ -179,7 +179,7 @@ def _members(kind: Any) -> list[Any]:
 
 
 def _read(text: str, hint: Any) -> Any:
-    """Parse a text as a value of the type. A text that is none stays text; the type check refuses it later."""
+    """Parse a text as a value of the type. If it is not one, it stays text, which the type check refuses later."""
     members = _members(hint)
     if not text and type(None) in members:
         return None

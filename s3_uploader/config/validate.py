@@ -18,7 +18,7 @@ from s3_uploader.core.text import shown_value
 _PING = r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?"
 
 _BUCKET = r"[A-Za-z0-9._~!$&'()*+,;=:@-]+"
-"""What stands for itself in a path of a URL (RFC 3986). Real names are of letters, digits, hyphens and dots."""
+"""Characters that need no escape in the path of a URL (RFC 3986). Real names have letters, digits, hyphens and dots."""
 _MOST_OF_A_BUCKET = 256
 """Swift's limit for a container, the largest of all; S3's is 63."""
 _ARN = (

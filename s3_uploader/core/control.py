@@ -35,7 +35,7 @@ class Clock(msgspec.Struct, frozen=True):
 
 
 def backoff(failures: int, *, first: float, longest: float) -> float:
-    """The pause after so many failures in a row, in seconds: it doubles with each of them, up to the longest one."""
+    """The pause after a number of failures in a row, in seconds: it doubles with each, up to the longest one."""
     return min(first * 2.0 ** min(max(failures, 1) - 1, 30), longest)
 
 
@@ -86,7 +86,7 @@ class ScanTrigger:
 
     :meth:`tell` may be called from any thread.
 
-    :param poll_seconds: if nothing is told, scan again after this many seconds.
+    :param poll_seconds: without an event, scan again after this many seconds.
     :param is_wanted: whether a run that has scanned everything should scan again at all.
     """
 

@@ -55,7 +55,7 @@ def is_of_a_failing_disk(error: OSError) -> bool:
 
 
 def remedy_of(error: OSError, *, denied: str) -> str:
-    """The remedy for an operation that failed in the spool; empty if there is none that is known.
+    """The remedy for an operation that failed in the spool; empty if none is known.
 
     :param denied: that for missing rights.
     """
@@ -344,7 +344,7 @@ class UploadCancelled(StoreError):
 
 
 class DestinationBusy(UploaderError):
-    """Another client holds the destination's own lock. The run ends without uploading, which is no failure."""
+    """Another client holds the destination's own lock. The run ends without uploading, which is not a failure."""
 
 
 class UsageProblem(UploaderError):

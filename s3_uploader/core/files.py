@@ -2,7 +2,7 @@
 
 A lock of the kernel is taken without waiting: ``flock(2)`` on a directory or a file, or a byte range of a file. A lock
 on a byte range belongs to the open file (``F_OFD_SETLK`` in ``fcntl(2)``), so that closing another descriptor of the
-file does not drop it, or to the process, where the kernel or the file system knows no other.
+file does not drop it, or to the process, where the kernel or the file system has no other kind.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ _OWN_GROUP = "/proc/self/cgroup"
 
 
 def allowed() -> int:
-    """So many processors may be used at once: by the affinity, and by the quotas of all control groups above."""
+    """How many processors may be used at once, by the affinity and by the quotas of all control groups above."""
     try:
         count = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):

@@ -115,7 +115,7 @@ def open_files_below(pid: int, directory: str) -> list[str]:
 def writers_of(path: str, *, seconds: float = 0.5) -> list[tuple[int, str]]:
     """The processes that have a file open for writing, with their command lines.
 
-    :param seconds: how long to look at the most.
+    :param seconds: the longest time to search.
     """
     try:
         wanted = os.stat(path)

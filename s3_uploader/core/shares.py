@@ -71,7 +71,7 @@ class Share(msgspec.Struct, frozen=True, order=True):
 def parse(text: str) -> Share:
     """The share that is written as ``K/N``, with K from 0 to N - 1.
 
-    :raises UsageProblem: if it is none.
+    :raises UsageProblem: if it is not one.
     """
     index, _, count = text.partition("/")
     if not _FORM.fullmatch(text) or not int(index) < int(count) <= MOST_SHARES:

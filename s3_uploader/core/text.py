@@ -1,7 +1,7 @@
 """Shows names, sizes and times to people.
 
-Text from outside (names of files, answers of servers) may contain newlines, terminal escapes or bytes that are no text.
-Escaped, it can neither forge a line of the log nor control a terminal.
+Text from outside (names of files, answers of servers) may contain newlines, terminal escapes or invalid bytes. Escaped,
+it can neither forge a line of the log nor control a terminal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def is_plain(path: str) -> bool:
 def shown_name(name: str) -> str:
     r"""Show the name of a file or key on one line.
 
-    Unprintable characters are escaped, a byte that is no text as ``\xNN``.
+    Unprintable characters are escaped, a byte that is not text as ``\xNN``.
 
     Backslashes are doubled, so that no name looks like the escaped form of another.
     """

@@ -167,7 +167,7 @@ def _secret_file(configurations: Sequence[Config], key: str) -> str | None:
 def _addresses(configurations: Sequence[Config], environment: Mapping[str, str]) -> tuple[str, ...] | None:
     """The only addresses that are contacted; ``None`` if they are unknown.
 
-    Host names change their addresses, and a proxy is contacted in the place of the host.
+    Host names change their addresses, and a proxy is contacted instead of the host.
     """
     hosts = []
     for each in configurations:

@@ -19,7 +19,7 @@ from s3_uploader.ledger.rows import RunRow
 _PASSING_SECONDS = 600.0
 """Seconds for which a destination may be unreachable before the spool counts as stuck: a router restarts in less."""
 _DEAD_RUNS = 3
-"""Number of unfinished runs in a row that is no accident."""
+"""Number of unfinished runs in a row that is no coincidence."""
 _LATE_FACTOR = 3.0
 _LATE_SECONDS = 600.0
 _STOPPED_SECONDS = 120.0

@@ -29,10 +29,10 @@ class Telling:
 
     @classmethod
     def recalled(cls, emit: Emit, memory: Memory, *, now: float, says_again: bool) -> Telling:
-        """One that knows what earlier runs have told.
+        """A :class:`Telling` that knows what earlier runs have reported.
 
-        :param memory: the ledger's, of what was noticed.
-        :param says_again: somebody looks on, and is told all of it.
+        :param memory: the ledger's record of what was noticed.
+        :param says_again: somebody is watching, so everything is reported.
         """
         return cls(emit, Sayings(Seen.recalled(memory).said, now=now, says_again=says_again))
 
@@ -42,7 +42,7 @@ class Telling:
             if event.about and not self._is_due(f"notice {event.about}", event.message):
                 event = msgspec.structs.replace(event, is_repeated=True)
         elif isinstance(event, UploadFailed):
-            # One that has a next try of its own is told at each try, and these grow apart by themselves.
+            # A file with a next try of its own is reported at each try; the pauses between the tries grow anyway.
             is_everybodys = event.next_try_at is None and event.disposition == "kept"
             if is_everybodys and not self._is_due(f"upload {event.code}", ""):
                 event = msgspec.structs.replace(event, is_repeated=True)
@@ -58,7 +58,7 @@ class Telling:
         self._emit(event)
 
     def _is_due(self, name: str, words: str) -> bool:
-        # What is not remembered is told each time.
+        # What is not remembered is reported each time.
         if name not in self.sayings.said and len(self.sayings.said) >= _MOST:
             return True
         return self.sayings.is_due(name, words)

@@ -143,7 +143,7 @@ def _late(idle: Sequence[ShareStatus], ledger: LedgerOfShares) -> list[ShareStat
     """The shares since whose last runs all the others have started some runs; several may have ended with a machine."""
     ended = sorted((each for each in idle if each.last_run is not None), key=_last_moment)
     recent = [ledger.current[each.share].runs(limit=_OTHERS_RAN_LONG) for each in ended]
-    # The next one in order mostly tells that it is none, so that this takes no longer than reading the runs.
+    # The next one in order usually shows that there is none, so this takes no longer than reading the runs.
     for count in range(len(ended) - 1, 0, -1):
         since = _last_moment(ended[count - 1])
         wanted = _OTHERS_RAN if 2 * count <= len(ended) else _OTHERS_RAN_LONG

@@ -56,7 +56,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The state; times are seconds since the epoch.
 
     :param watcher: the process that watches the spool, at work or between two passes; ``None`` if there is none.
-    :param waiting: ``None`` if the spool cannot be looked at.
+    :param waiting: ``None`` if the spool cannot be read.
     :param failing: the first of the failing files in the order of their next try.
     :param runs: the last runs, the latest first.
     :param started_by: the unit that starts the runs; ``None`` if none is known.
@@ -64,7 +64,7 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     :param writers_unseen_on: the type of the spool's file system, if it does not show writers on other hosts.
     :param endpoint_limits: sentences about what the destination cannot do.
     :param shares: the state of the shares, where the last runs shipped shares.
-    :param spool_error: why the spool cannot be looked at.
+    :param spool_error: why the spool cannot be read.
     :param ledger_error: why the ledger cannot be read.
     """
 
@@ -260,7 +260,7 @@ def _failing(place: Place | None, ledger: LedgerReader) -> tuple[list[FailingRow
 
     The ledger forgets a vanished file only when its next try is due. Until then it is left out here.
 
-    :param place: ``None`` if the spool cannot be looked at; then all are listed.
+    :param place: ``None`` if the spool cannot be read; then all are listed.
     """
     shown: list[FailingRow] = []
     count = 0

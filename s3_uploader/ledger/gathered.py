@@ -28,7 +28,7 @@ _RUNS = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 class GatheredSurvey(Survey):
     """The surveys of many ledgers. Add each of them, and then ask.
 
-    :param of: how many ledgers there are at the most.
+    :param of: the maximum number of ledgers.
     :param opened: opens the ledger of a place once more.
     """
 

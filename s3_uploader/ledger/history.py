@@ -60,7 +60,7 @@ def _narrow(conditions: list[str], parameters: list[Any], *, match: str | None, 
         conditions.append("location = ?")
         parameters.append(stored(location))
     if match is not None:
-        # CAST, because what holds a byte that is no text is a blob here.
+        # CAST, because a value with a byte that is not text is a blob here.
         test = "CAST({} AS TEXT) GLOB CAST(? AS TEXT)" if is_glob(match) else "instr(CAST({} AS TEXT), CAST(? AS TEXT))"
         conditions.append(f"({test.format('path')} OR {test.format('key')})")
         parameters += [stored(match)] * 2

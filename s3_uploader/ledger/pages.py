@@ -30,7 +30,7 @@ def pages(
 
     :param after: where the first piece begins.
     :param size: rows of a piece.
-    :param limit: at the most so many rows in all.
+    :param limit: the maximum number of rows in all.
     """
     width = len(after)
     while limit is None or limit > 0:
@@ -53,7 +53,7 @@ def merged_pieces(parts: Sequence[Iterator[list[_Row]]]) -> Iterator[list[_Row]]
     """
     held = [part for each in parts if (part := _Part(each)).rows]
     while held:
-        # A part that goes on has nothing more before the end of the list at hand.
+        # A part that continues has nothing more before the end of the current list.
         end = min((part.rows[-1][0] for part in held if part.following), default=math.inf)
         piece: list[_Row] = []
         for part in held:

@@ -297,7 +297,7 @@ class LedgerReader:
         return Totals(**dict(zip(names, row, strict=True)))
 
     def location_totals(self, *, limit: int | None = None) -> list[LocationTotals]:
-        """What each location has shipped since the ledger began, by name; ``limit`` gives the first so many."""
+        """What each location has shipped since the ledger began, by name; only the first ``limit``."""
         names = LocationTotals.__struct_fields__
         rows = self._read(
             f"SELECT {', '.join(names)} FROM locations ORDER BY location LIMIT ?", (-1 if limit is None else limit,)

@@ -54,7 +54,7 @@ class ReadOnlyDatabase:
             self._connect()
 
     def read(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """Read the rows of one query, as of now.
+        """Read the current rows of one query.
 
         :raises StateError: if it cannot be read.
         """

@@ -238,7 +238,7 @@ def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chun
             "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped ORDER BY shipped_at LIMIT ?)", (more,)
         ).rowcount
     connection.execute("UPDATE totals SET shipped_rows = shipped_rows - ?", (files,))
-    # Only the first rows are looked at: their order is that of time, as long as the clock is right.
+    # Only the first rows are examined: they are in the order of time as long as the clock is right.
     runs = connection.execute(
         "DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY id LIMIT ?)"
         " AND coalesce(finished_at, started_at) < ?",

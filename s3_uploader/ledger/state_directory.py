@@ -143,7 +143,7 @@ def _parent(config_state_dir: str | None, environ: Mapping[str, str], uid: int) 
     from_systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if from_systemd:
         return from_systemd
-    # The XDG specification says of its variables: a relative path is invalid and must be ignored.
+    # The XDG specification says about its variables: a relative path is invalid and must be ignored.
     from_xdg = environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(from_xdg):
         return os.path.join(from_xdg, "s3-uploader")

@@ -74,7 +74,7 @@ def _is_of_share(directory: str) -> bool:
 
 
 def refuse_special(path: str, *, reading: bool = True) -> None:
-    """Make sure that a ledger, or its journal, is no pipe, whose opening would wait for a writer.
+    """Make sure that neither a ledger nor its journal is a pipe, whose opening would wait for a writer.
 
     :raises StateError: if it is something else than a file.
     """
@@ -91,7 +91,7 @@ def _may_be_file(path: str) -> bool:
 
 
 def _is_no_directory(path: str) -> bool:
-    """Whether nothing is there, or something else. Of what this user cannot reach nobody knows."""
+    """Whether nothing is there, or something else. What this user cannot reach is unknown."""
     try:
         return not stat.S_ISDIR(os.stat(path).st_mode)
     except PermissionError:
@@ -122,7 +122,7 @@ def of_copy(error: StateError) -> StateError:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether the file is of no use any more, as a ledger."""
+    """Whether the file can no longer be used as a ledger."""
     if isinstance(error, ForeignFile):
         return True
     # The sqlite3 module raises the class DatabaseError itself for SQLITE_CORRUPT and SQLITE_NOTADB, and subclasses of

@@ -254,7 +254,7 @@ def stream_writer(stream: TextIO | None, *, encoding: str | None = None) -> Call
     try:
         descriptor = stream.fileno()
         stream.flush()
-    except (OSError, ValueError):  # io.UnsupportedOperation is both: a stream that is no file
+    except (OSError, ValueError):  # io.UnsupportedOperation is both: a stream that is not a file
         return lambda text: _write_to_object(stream, text)
     chosen = encoding or stream.encoding or "utf-8"
     return lambda text: _write_to_descriptor(descriptor, text.encode(chosen, "backslashreplace"))

@@ -142,7 +142,7 @@ def written_whole(
     """Write a file that gets its name only when it is complete. On failure nothing is left.
 
     An existing file is replaced; its permissions are kept, and its owner if this user may give files away. A link is
-    followed, as ``open()`` does. A name that is no regular file (``/dev/stdout``, a pipe) is written to directly.
+    followed, as ``open()`` does. A name that is not a regular file (``/dev/stdout``, a pipe) is written to directly.
 
     :param made: called with the file when it has its name.
     """

@@ -97,7 +97,7 @@ class RemoteStore(ObjectMethods):
                 settings = yaml.safe_load(file)
         except OSError as error:
             raise ConfigError(os.fspath(path), [f"cannot be read: {error.strerror}"]) from None
-        # A date that is none is a ValueError.
+        # An invalid date raises ValueError.
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(os.fspath(path), [f"is not valid YAML: {error}"]) from None
         settings = settings.get(section) if isinstance(settings, dict) else None

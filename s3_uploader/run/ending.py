@@ -149,7 +149,7 @@ def conclude(
         if keep_reserve(place.state_dir):
             _report_room(place.state_dir, emit, clock)
         told = _warn_of_unaudited(ledger, place, report, emit, clock)
-        # Who is told has until the next run for an audit, even if this one alone was too much for the ledger.
+        # After the warning there is time for an audit until the next run, even if this run alone filled the ledger.
         _tidy(ledger, place, clock, forgets=not told)
         _note_sightings(ledger, place, done, emit, clock)
         if done.delivered:

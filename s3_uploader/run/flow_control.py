@@ -30,13 +30,13 @@ _STOCK_SECONDS = 0.05
 _COST_OF_A_REQUEST = 16 * 1024
 """The weight of a request besides its bytes, so that small files count too."""
 _PROBES = 8
-"""The run ends when so many files in a row fail quickly."""
+"""The run ends when this many files in a row fail quickly."""
 _SLOW_PROBES = 4
-"""The run ends when so many files in a row fail slowly, if the destination worked in this run."""
+"""The run ends when this many files in a row fail slowly, if the destination worked in this run."""
 _DOUBT_SECONDS = 5.0
 """Seconds of doubt after which failures count as slow, and uploads in flight are no longer waited for."""
 _REFUSED_EVERYWHERE = 4
-"""The run ends when files of so many locations, and :data:`_PROBES` of each on average, are refused in a row."""
+"""The run ends when files of this many locations, and :data:`_PROBES` of each on average, are refused in a row."""
 _LONGEST_GAP = 64
 """Most files that are left between two samples, so that a few that would be accepted are not missed for long."""
 _MOST_DEFERRED = 1000
@@ -200,7 +200,7 @@ class CircuitBreaker(Generic[_T]):
 
     @property
     def has_enough_of_old_failures(self) -> bool:
-        """Whether so many files that failed before have failed again in a row that no more of them are tried."""
+        """Whether enough files that failed before have failed again in a row, so that no more of them are tried."""
         return self._old_in_a_row >= _PROBES
 
     def succeeded(self) -> list[tuple[_T, StoreError]]:

@@ -1,4 +1,4 @@
-"""What those who count are told of a run that has ended: what it measured."""
+"""What a run that has ended reports to the metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of a run that could not begin: the spool, its state or the lock stood in the way."""
+"""What is reported about a run that could not begin because of the spool, its state or the lock."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Leftovers:
         return self._root.shown(candidate.directory, candidate.name)
 
     def skip(self, names: Names, name: str, reason: Left, detail: str) -> None:
-        """Handle an entry that is no candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
+        """Handle an entry that is not a candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
         path = self._root.shown(names, name).rstrip("/")
         if reason is Left.UNREADABLE:
             self._cannot(Untouchable(path, "read", detail, _hint_of_reading(detail)))

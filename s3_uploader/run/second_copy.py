@@ -9,7 +9,7 @@ and before it is removed. If the object comes and goes with the file, it is the 
 A destination *inside* the spool keeps true copies, which the next scan finds and delivers one directory further down,
 and so on. So deliveries are also searched in the spool, and a candidate whose path ends with a delivered key is checked
 against the destination in the same way before it is sent. There, ``on_conflict: overwrite`` would even replace a file
-of the spool by another one, so a file that lies where a key leads is looked at before the first uploads.
+of the spool by another one, so a file in the spool at the path of a key is checked before the first uploads.
 """
 
 from __future__ import annotations

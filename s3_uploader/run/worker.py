@@ -72,7 +72,7 @@ class Telling:
 def main(read_from: int, write_to: int) -> None:
     """Work for the leader at the other end of the pipes.
 
-    What keeps it from that is printed, in one sentence where it is none of our faults, and the leader tells it.
+    What keeps it from that is printed, in one sentence unless it is a bug, and the leader reports it.
     """
     # The terminal and the service manager tell all processes to stop, and the leader tells its workers.
     for number in SIGNALS:

@@ -22,7 +22,7 @@ class ServiceManager:
         watchdog_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # sd_notify(3): a path, or a name in the abstract namespace. Everything else is of no protocol that we know.
+        # sd_notify(3): a path, or a name in the abstract namespace. We support no other protocol.
         self._address = address if address and address[0] in "/@" else None
         self._every = None if watchdog_seconds is None else watchdog_seconds / 3
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The entries of a claim directory: the claims, each with the spool that it is of, and what others have left there."""
+"""The entries of a claim directory: the claims, each with its spool, and what others have left there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def mark_of(claim_dir: str, spool: SpoolRoot) -> str:
 
 
 def _entries(claim_dir: str) -> Iterator[tuple[str, str | None]]:
-    """Each entry with the spool in its name, ``None`` if it is no claim."""
+    """Each entry with the spool in its name, ``None`` if it is not a claim."""
     names: list[str] = []
     with contextlib.suppress(OSError):
         names = os.listdir(claim_dir)

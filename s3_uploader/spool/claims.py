@@ -326,7 +326,7 @@ def _put_back(claim: SpoolRoot, names: Names, name: str, spool: SpoolRoot) -> bo
         os.stat(name, dir_fd=claim.directory(names), follow_symlinks=False)
     except OSError:
         return False
-    # The directory may have been pruned, by any uploader, and made anew since it was last looked at.
+    # Since the last check the directory may have been pruned, by any uploader, and created again.
     spool.refresh()
     for wanted in (name, *taken_names(original_name(name))):
         try:

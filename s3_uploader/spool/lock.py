@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _SECOND_LOOK = 0.05
 _LONGEST_SLEEP = 0.5
 _LOOKS_AT_STRANGER = 3
-"""How often a holder that looks like no run is looked at again before it is called so."""
+"""How often a holder that does not look like a run is examined again before it is called a stranger."""
 _REOPENED = 5
 """How many times in a row the lock file may be replaced while it is being locked."""
 _NOT_OPENED = {
@@ -372,7 +372,7 @@ def acquire(
 def _take_in_time(
     locks: _Locks, seconds: float, *, clock: Callable[[], float], sleep: Callable[[float], None]
 ) -> Blocked | None:
-    """Take the locks as soon as they are free. Returns what is still in the way after so many seconds."""
+    """Take the locks as soon as they are free. Returns what is still in the way when the time is over."""
     timeout_at = clock() + seconds
     pause = _SECOND_LOOK
     looks = _LOOKS_AT_STRANGER

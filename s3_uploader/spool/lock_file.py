@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from s3_uploader.core.shares import Share
 
 LOCK_NAME = ".s3-uploader.lock"
-"""No layout recognises it: it is no directory, and its name is one of an unfinished file."""
+"""No layout recognises it: it is not a directory, and its name is that of an unfinished file."""
 
 FIRST_BYTE = 1 << 32
 RANGE = 1 << 32
@@ -166,7 +166,7 @@ def _make_private(descriptor: int, status: os.stat_result, base_fd: int) -> None
 class InTheWay(msgspec.Struct, frozen=True):
     """A lock that keeps a run from its own; of a share, or of all files if that is ``None``.
 
-    :param by_other_rule: it is of a share whose files are chosen by another rule.
+    :param by_other_rule: it belongs to a share whose files are chosen by another rule.
     """
 
     share: Share | None = None
@@ -174,7 +174,7 @@ class InTheWay(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The state directory of the share; empty if it is no share."""
+        """The state directory of the share; empty if it is not a share."""
         return "" if self.share is None else self.share.name
 
 
@@ -225,7 +225,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         return files.is_held(descriptor, first=self._rules[1], length=1, by_process=by_process)
 
     def in_the_way(self, descriptor: int, *, by_process: bool) -> InTheWay | None:
-        """Which lock keeps it out; ``None`` if none does any more, or there is no telling."""
+        """Which lock keeps it out; ``None`` if none does any longer, or if that is unknown."""
         if self.share is not None and self._other_rule(descriptor, by_process=by_process):
             return InTheWay(by_other_rule=True)
         first, length = _bytes_of(self.share)
@@ -237,7 +237,7 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
         return InTheWay(of_range(found[0] - FIRST_BYTE, found[1]))
 
     def is_refused_by(self, other: InTheWay | None) -> bool:
-        """Whether the other lock is of a share of another division, so that only one of the two can be held."""
+        """Whether the other lock belongs to a share of another division, so that only one of the two can be held."""
         if self.share is None or other is None:
             return False
         return other.by_other_rule or other.share not in (None, self.share)

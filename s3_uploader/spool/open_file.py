@@ -169,7 +169,7 @@ def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Le
     except OSError as error:
         return why_not_opened(error)
     try:
-        # Of what is no regular file the kernel says that there is no telling.
+        # For anything but a regular file the kernel cannot tell.
         is_busy = is_being_written(descriptor)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -179,7 +179,7 @@ class SpoolRoot:
 
 
 def refuse_read_only(root: SpoolRoot) -> None:
-    """A spool from which nothing whatever can be removed is no spool.
+    """Refuse a spool from which nothing at all can be removed.
 
     :raises ReadOnlySpool: if its file system is mounted read-only.
     """

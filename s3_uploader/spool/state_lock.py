@@ -16,7 +16,7 @@ from s3_uploader.spool.lock_file import Extent
 def try_state_lock(state_dir: str, extent: Extent, *, base_dir: str) -> tuple[int, bool, bool]:
     """A descriptor of the lock file, whether it is locked or somebody else has it, and whether it is a process's lock.
 
-    Shares have ``flock(2)`` together, and each its range; where there are no ranges, one after the other has it.
+    Shares hold a shared ``flock(2)`` and each its own range. Without ranges, one share at a time holds the lock.
 
     :raises StateError: if it cannot be made, or there are no locks.
     """

@@ -20,7 +20,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 def announce(state_dir: str) -> Callable[[], None]:
     """Say that this process watches the spool, until the returned function is called or the process ends.
 
-    What cannot be said is no reason not to watch.
+    A note that cannot be written is no reason not to watch.
     """
     try:
         descriptor = os.open(os.path.join(state_dir, NOTE_NAME), os.O_RDWR | os.O_CREAT | _FLAGS, 0o644)

@@ -1,4 +1,4 @@
-"""Threads that read and digest what is too large to do in passing, and the bytes that may be in memory at once."""
+"""Threads that read and digest what would delay the event loop, and the limit of bytes in memory."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def no_thread(error: RuntimeError) -> StoreError:
 
 
 def no_memory() -> StoreError:
-    """The error of a store for whose libraries there is no memory."""
+    """The error of a store whose libraries cannot be loaded for lack of memory."""
     return StoreError(
-        "There is no memory left for what sends files to the destination.",
+        "There is no memory left for the libraries that send files to the destination.",
         code="OutOfMemory",
         scope=Scope.DESTINATION,
         origin=Origin.UNREACHABLE,
@@ -64,7 +64,7 @@ class ThreadPool:
     def do(self, job: Callable[[], None]) -> None:
         """Run a job on one of the threads. Exceptions of the job are dropped, so the job handles its own errors.
 
-        A job that comes when the pool is closed gets a thread that ends with it.
+        A job that arrives after the pool was closed gets a thread of its own, which ends with it.
 
         :raises StoreError: if no thread can be started; then the job never runs.
         """
@@ -115,8 +115,9 @@ class ThreadPool:
         """
         with self._lock:
             threads = list(self._threads)
-            for _ in () if self._closed else threads:
-                self._jobs.put(None)
+            if not self._closed:
+                for _ in threads:
+                    self._jobs.put(None)
             self._closed = True
         ends_at = None if timeout is None else time.monotonic() + timeout
         for thread in threads:
@@ -229,7 +230,7 @@ class TimerThread:
                 if self._closed:
                     return
                 call = heapq.heappop(self._due)[2]
-            # A bug in one of them must not keep the others from their time.
+            # A bug in one call must not prevent the others.
             with contextlib.suppress(Exception):
                 call()
             del call

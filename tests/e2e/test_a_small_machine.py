@@ -109,7 +109,7 @@ def test_no_memory_for_the_store(site: Site, tmp_path: Path) -> None:
     finished = site.run(environment={"PYTHONPATH": str(place)})
     assert finished.code == 3
     (sentence,) = finished.sentences("ERROR")
-    assert "There is no memory left for what sends files to the destination." in sentence
+    assert "There is no memory left for the libraries that send files to the destination." in sentence
     assert len(site.left()) == 3
     (problem,) = site.status()["problems"]
     assert problem["cause"] == "destination"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _RunByDefault(click.Group):
-    """A group that takes a first argument that is no command as the configuration file of ``run``."""
+    """A group that takes a first argument that is not a command as the configuration file of ``run``."""
 
     context_class = Context
 

@@ -23,7 +23,7 @@ _UNIT = re.compile(r"^[ \t]*(?:Exec[A-Za-z]+|command)[ \t]*=", re.MULTILINE)
 _SPECIFIER = re.compile(r"%(?:\(\w+\)s|[A-Za-z])")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _MOST_NAMES = 200
-"""Places that are looked at; a log that names the program on each line is no script."""
+"""Places that are examined; a log that names the program on each line is not a script."""
 _LONGEST = 1 << 15
 """Characters of a command."""
 

@@ -43,7 +43,7 @@ def of_library(text: str) -> Older:
 
 
 def _text(value: object) -> str:
-    """A value as text; empty if it is none."""
+    """A value as text; empty if it is not text."""
     return value if isinstance(value, str) else ""
 
 
@@ -86,7 +86,7 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _by_lines(text: str) -> dict[str, Any]:
-    """The same for a file of one value a line. What only a parser of YAML understands is no text."""
+    """The same for a file of one value a line. Whatever needs a real YAML parser does not count as text."""
     document: dict[str, Any] = {}
     section, depth = document, 0
     for line in text.splitlines():

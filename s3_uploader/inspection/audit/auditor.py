@@ -111,7 +111,7 @@ class Audit:
                 self._queue.append(_Looking(row, judgement, entry))
             else:
                 self._queue.append(self._look(pool, row, entry, judgement))
-            # What is judged already is told at once, in its turn; looks are waited for in bounded number.
+            # What is already judged is reported at once, in its turn; a bounded number of lookups is awaited.
             while self._queue and (self._queue[0].answer is None or len(self._queue) > 8 * self._inventory.concurrency):
                 self._finish_first()
         while self._queue:
@@ -159,7 +159,7 @@ class Audit:
                     self._notice("The destination lists its keys in no order. They are sorted on this machine.")
                 else:
                     return
-            # What had no partner so far was looked at on its own.
+            # Each key without a partner so far was looked up on its own.
             everything = self._entries(prefix, Wanted())
             yield from pairs(following.again(), sorted_on_disk(everything), Wanted())
         except CannotList as error:

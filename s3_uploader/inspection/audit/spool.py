@@ -37,8 +37,8 @@ def audit_spool(
 ) -> None:
     """Report every file that is still there with the content that was shipped, and why it is.
 
-    A file that is kept on purpose is no finding. With ``deep`` each file is read, and its content must be the shipped
-    one.
+    A file that is kept on purpose is not a finding. With ``deep`` each file is read, and must have the content that was
+    shipped.
 
     :param until: the end of the audit, by the monotonic clock.
     """

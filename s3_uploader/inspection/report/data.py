@@ -30,7 +30,7 @@ MOST_FAILING = 2 * _FAILING
 """Most failing files that are examined for a report."""
 OTHER_KINDS = "other kinds"
 UNKNOWN_KIND = "kind not recorded"
-_LONGEST_ROW = 36 * HOUR  # runs without work are one row for a day at the most
+_LONGEST_ROW = 36 * HOUR  # runs without work share a row for at most a day
 
 
 class Failures(msgspec.Struct, kw_only=True):

@@ -1,4 +1,4 @@
-"""Metrics files of other divisions of a spool: nobody writes them any more, and what they say is no longer true.
+"""Metrics files of other divisions of a spool: nobody writes them any longer, and what they say is no longer true.
 
 Every share writes its own file. After the number of shares has changed, the files of the old ones would be collected
 for ever: their backlog would count beside that of the new shares, and alerts of theirs would never end.

@@ -139,7 +139,7 @@ class Live:
         self._known = _Known(measurement, measurement, None, known.passes + 1)
 
     def text(self) -> str:
-        """Format all metrics as of now."""
+        """Format all metrics with their current values."""
         known, now = self._known, self._clock.now()
         measured = _with_current(known)
         spool = shown_name(measured.report.base_dir)

@@ -58,7 +58,7 @@ _T = TypeVar("_T")
 class Layout(Protocol):
     """How a spool is read.
 
-    Both methods run on the thread that owns the spool. Entries that come and go during a scan are no errors. A
+    Both methods run on the thread that owns the spool. Entries that come and go during a scan are not errors. A
     directory that cannot be read is skipped.
     """
 
@@ -227,7 +227,7 @@ _WORDS = {LINK: "a symbolic link", SPECIAL: "a FIFO, socket or device"}
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """Stands for the kind of an entry that cannot be looked at; ``why`` is the system's word for it."""
+    """Stands for the kind of an entry that cannot be examined; ``why`` is the system's message."""
 
     why: str
 

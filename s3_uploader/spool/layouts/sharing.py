@@ -2,7 +2,7 @@
 
 Files belong to a share by their paths, or by their locations: the first part of the path. Then all below it is the
 share's, and other locations are not even read. Foreign names are dropped before anything is asked of their files. An
-entry that the layout does not recognise belongs to a share by its name too, so that it is told once and not by each.
+entry that the layout does not recognise belongs to a share by its name too, so that only one of them reports it.
 """
 
 from __future__ import annotations

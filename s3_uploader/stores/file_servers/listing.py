@@ -42,7 +42,7 @@ class _Budget:
         self._at_most = at_most
 
     def arrived(self, count: int) -> None:
-        """Note that so many bytes have arrived."""
+        """Note that this many bytes have arrived."""
         self._until += count / _BYTES_A_SECOND
 
     def left(self) -> float:

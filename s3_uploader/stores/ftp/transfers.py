@@ -98,7 +98,7 @@ class TransferConnection(CommandConnection):
     def interrupt(self) -> None:
         """Make every current and later blocking call of the session fail. May be called on any thread."""
         data = self._data
-        # First of all, because a failed data connection would otherwise wait for a reply.
+        # This comes first, because a failed data connection would otherwise wait for a reply.
         self._interrupted = True
         if data is not None:
             data.interrupt()

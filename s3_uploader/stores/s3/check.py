@@ -43,7 +43,7 @@ class Checker:
     :param stored: called with the key of the small object while it exists.
     :param limits: longest time for one request and for all.
     :param variants: the ways in which objects are stored besides the usual one.
-    :param upload_in_parts: stores a small object under a key in the way of large ones, within so many seconds; raises
+    :param upload_in_parts: stores a small object under a key as large ones are stored, within that many seconds; raises
         ``StoreError``.
     """
 

@@ -33,13 +33,13 @@ HELPER_SECONDS = 60.0
 _FIND_SECONDS = HELPER_SECONDS + 2.0
 """The timeout of all helpers together. A helper that hangs is named, because its own timeout comes first."""
 _AFTER_END_SECONDS = 1.0
-"""How long its output is read after its end, because a child process may hold it open forever."""
+"""How long the output of a helper is read after its end, because a child process may hold it open forever."""
 _LOOK_SECONDS = 0.1
 _WAIT_SECONDS = 1.5
-"""How long a request waits for the renewal of expired credentials. After that it is sent again later."""
+"""How long a request waits for the renewal of expired credentials. If that is too short, it is retried later."""
 _RENEW_BEFORE_SECONDS = 15 * 60
 _AGAIN_SECONDS = 30.0
-"""A failed renewal is not repeated sooner."""
+"""Seconds before a failed renewal is repeated."""
 _A_SECOND = datetime.timedelta(seconds=1)
 _MOST_BYTES = 256 * 1024
 _LONGEST_DETAIL = 300
@@ -103,7 +103,7 @@ class _Asked:
 
 
 class RenewedCredentials:
-    """Credentials from botocore. The same object is returned until they change, because a signing key is cached by it.
+    """Credentials from botocore. The same object is returned until they change, because signing keys are cached for it.
 
     They are renewed early on a thread of their own, because requests are signed on a thread that must not wait.
 
@@ -137,7 +137,7 @@ class RenewedCredentials:
             return last[1]
         renewal = self._renew()
         if self._needs_renewal(0):
-            # The waiting time is used up only once, or every request would wait.
+            # Only one request waits the whole time; otherwise each one would.
             renewal.wait(max(0.0, renewal.began + _WAIT_SECONDS - time.monotonic()))
         if renewal.over and renewal.error is None:
             return self._take(renewal.result)
@@ -310,7 +310,7 @@ class BoundedProcess:
                     key.data.extend(data)
                     if len(key.data) > _MOST_BYTES:
                         raise OSError(f"{self._command} printed more than {_MOST_BYTES // 1024} KiB")
-        # botocore decodes its complaints, which a locale may write in another encoding.
+        # botocore decodes the error output as UTF-8, which a locale may write in another encoding.
         return bytes(outputs[0]), bytes(outputs[1]).decode("utf-8", "backslashreplace").encode()
 
     def _took_too_long(self) -> OSError:

@@ -73,7 +73,7 @@ class S3Inventory:
 
     @property
     def lists_in_order(self) -> bool:
-        """Whether listings are sorted. Directory buckets' are not, and know no start-after (S3 API, ListObjectsV2)."""
+        """Whether listings are sorted. Those of directory buckets are not, and have no start-after (ListObjectsV2)."""
         return not self.name.endswith("--x-s3")
 
     def open(self) -> None:

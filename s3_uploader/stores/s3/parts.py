@@ -48,7 +48,7 @@ class PartsUpload(ContestedUpload):
     _named = False
     """The refusal for which ``_form`` or ``_checksums`` is tried named the checksums."""
     _form_is_told = False
-    """What ``_form`` says of the endpoint was noted: all parts of a file are one sighting."""
+    """What ``_form`` says about the endpoint was noted: all parts of a file are one sighting."""
 
     def __init__(self, context: Context, put: Put) -> None:
         super().__init__(context, put)
@@ -78,7 +78,7 @@ class PartsUpload(ContestedUpload):
         raise NotImplementedError
 
     def all_parts_ended(self) -> None:
-        """Note that no part is in flight any more, which an abort waits for."""
+        """Note that no part is in flight any longer, which an abort waits for."""
         raise NotImplementedError
 
     # Sending.

@@ -26,7 +26,7 @@ _PAUSES = (0.5, 1.0, 2.0)
 
 
 class ProvenUpload(RefusableUpload):
-    """An upload that finds a proof if the answer to the write is none."""
+    """An upload that looks for a proof if the answer to the write is not one."""
 
     _lookups = 0
     """How often the new object was looked up and missing."""

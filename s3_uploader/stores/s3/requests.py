@@ -238,7 +238,7 @@ def head_object(key: str, path: str, *, encoding: str = "", checksums: bool = Tr
 def list_objects(prefix: str, *, token: str = "", after: str = "") -> Request:
     """Ask what there is, in pages.
 
-    :param token: what the page before gave to go on with.
+    :param token: the continuation token of the previous page.
     :param after: begin with the first key after this one.
     """
     query = {

@@ -29,7 +29,7 @@ from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
 
 _ENOUGH_REFUSED = 4
-"""After so many refused names in a row, requests for further unusual names are not retried in this run."""
+"""After this many refused names in a row, requests for further unusual names are not retried in this run."""
 
 
 _KNOWS_NO_MODE = frozenset((400, 501))

@@ -152,7 +152,7 @@ class SftpStore(FileServerStore[Session]):
 def create_lock_file(session: FileSession, path: str, content: bytes, beside: str) -> None:
     """Create the lock file together with its content, only if it does not exist.
 
-    A file that is written first and gets a second name afterwards never stands there without the line that names its
+    A file that is written first and gets a second name afterwards is never there without the line that names its
     owner: nobody could tell that a killed run left it. On a server without links it is created first and written
     afterwards (``SSH_FXF_EXCL``), while the other file tells who does that.
     """

@@ -21,7 +21,7 @@ _WORDS: dict[PartChecksums, str] = {
 def check_parts(trial: Trial, upload_in_parts: Callable[[str, float], None]) -> None:
     """Whether an upload in parts can be created, aborted and completed.
 
-    :param upload_in_parts: stores a small object under a key in the way of large ones, within so many seconds; raises
+    :param upload_in_parts: stores a small object under a key as large ones are stored, within that many seconds; raises
         ``StoreError``.
     """
     key = f"{trial.key}-parts"

@@ -382,5 +382,5 @@ def _on_wire(request: Any, **_: object) -> None:
 
 
 def _stay_here(context: dict[str, Any], **_: object) -> None:
-    """Keep botocore from following redirects itself, because it asks for a bucket's region without end."""
+    """Keep botocore from following redirects itself, because it asks for a bucket's region forever."""
     context.setdefault("s3_redirect", {})["redirected"] = True

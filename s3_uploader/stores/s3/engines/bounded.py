@@ -1,6 +1,6 @@
 """botocore's HTTP with bounds: bytes and time of one answer, whatever the server sends.
 
-``http.client`` reads interim answers, headers, chunks and bodies without end, and a socket's timeout starts again with
+``http.client`` reads interim answers, headers, chunks and bodies endlessly, and a socket's timeout starts again with
 each byte. So every read of an answer goes through this module. The bounds belong to the thread that sends the request.
 """
 
@@ -107,7 +107,7 @@ class BoundedResponse(http.client.HTTPResponse):
         self._check_lengths(self.headers.get_all("content-length") or [])
 
     def _check_lengths(self, values: list[str]) -> None:
-        """Refuse a length that is none: ``http.client`` would wait for the end of the connection instead."""
+        """Refuse an invalid length: ``http.client`` would wait for the end of the connection instead."""
         each = {value.strip() for line in values for value in line.split(",")}
         if self.chunked or not each:
             return
