@@ -1,8 +1,8 @@
 """Flow control: how many files are sent at once, and which of them wait while the destination is in doubt.
 
-Four parts decide by what they are told, and do nothing by themselves: :class:`AdaptiveLimit` the number of uploads in
-flight, :class:`CircuitBreaker` whose error a failure is, :class:`Deferral` which files wait until that is known, and
-:class:`Refusals` which files are left because others like them are refused.
+Each of the four parts decides from what it is told, and acts on nothing: :class:`AdaptiveLimit` decides the number of
+uploads in flight, :class:`CircuitBreaker` whether a failure is the file's or the destination's, :class:`Deferral` which
+files wait until that is known, and :class:`Refusals` which files are left because others like them are refused.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ class Deferral:
     def waits(self, path: str, *, in_doubt: bool) -> bool:
         """Whether this file waits for those with plain names.
 
-        :param in_doubt: it is to be found out whether an error is the destination's.
+        :param in_doubt: it is still unknown whether an error is the destination's.
         """
         return (in_doubt or self._has_seen_unplain_fail) and self.may_be_its_name(path)
 
@@ -323,16 +323,16 @@ class _Refused:
 
 
 class Refusals:
-    """Tries ever fewer files of a location in which one after the other is refused for want of a right.
+    """Tries fewer and fewer files of a location whose files are refused, one after the other, for lack of a permission.
 
-    Such a refusal is an error of one file, because a right may be missing for some keys while others are accepted
-    (:class:`CircuitBreaker`). But a right that is taken away during a run is missing for all, and each file that waits
+    Such a refusal is an error of one file, because a permission may be missing for some keys while others are accepted
+    (:class:`CircuitBreaker`). But a permission that is withdrawn during a run is missing for all, and each waiting file
     would cost a request and an entry in the ledger. So after some refusals in a row one file is tried as a sample, and
-    each time more are left before the next one. One that is accepted ends that.
+    each time more are left before the next one. The first one that is accepted ends this.
 
-    Where that happens in several locations and no file of any is accepted in between, the destination refuses all.
+    If this happens in several locations and no file is accepted in between, the destination refuses everything.
 
-    :ivar are_known: whether there was any; if not, nothing else needs to be asked.
+    :ivar are_known: whether there was any refusal; if not, nothing else needs to be asked.
     """
 
     def __init__(self) -> None:

@@ -70,7 +70,7 @@ def check_telling(config: Config) -> list[Finding]:
 
 
 def _check_ledger(place: Place) -> Finding:
-    """Make a test ledger beside the real one, and check that this user may write the real one, which is one."""
+    """Make a test ledger beside the real one, and check that the real one is a ledger that this user may write."""
     for suffix in _LEDGER_FILES:
         path = place.ledger_path + suffix
         if os.path.lexists(path) and not os.access(path, os.R_OK | os.W_OK):
@@ -84,7 +84,7 @@ def _check_ledger(place: Place) -> Finding:
         try:
             Ledger.open_readonly(place.ledger_path).close()
         except StateError as error:
-            # A run sets a damaged one aside.
+            # A run sets a damaged ledger aside.
             return Finding(WARNING if error.is_damaged else ERROR, "ledger", error.message, error.hint)
     probe = f"{place.ledger_path}{_PROBE}-{secrets.token_hex(4)}"
     try:

@@ -11,18 +11,18 @@ from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place
 
 _LONG_HELD_SECONDS = 60.0
-"""Seconds for which a lock may be held before anybody wonders; when it is too long is found out then."""
+"""A lock that is held for less is normal; only then is it examined whether that is too long."""
 
 
 def tell_not_begun(config: Config, context: RunContext, error: UploaderError, *, at: float) -> None:
-    """Tell of an error that is raised on; one that a run before has told not long ago is marked as no news."""
+    """Measure an error that the caller raises. If an earlier run reported it recently, it is marked as repeated."""
     if context.is_one_of_many and isinstance(error, SpoolError | StateError):
         error.is_repeated = notices.is_no_news(config, error, environ=context.environ, now=at)
     _measure(config, context, error, at=at)
 
 
 def step_aside(place: Place, held: LockHeld, context: RunContext, at: float) -> None:
-    """Leave the spool to the run that has it, and say so: louder, if it has had it for too long."""
+    """Leave the spool to the run that has it, and say so: as a warning if it has had it for too long."""
     problems: tuple[Problem, ...] | None = None
     if held.is_stranger:
         context.emit(Notice("warning", str(held)))
@@ -36,9 +36,9 @@ def step_aside(place: Place, held: LockHeld, context: RunContext, at: float) -> 
 def _measure(
     config: Config, context: RunContext, error: UploaderError, *, at: float, problems: tuple[Problem, ...] | None = None
 ) -> None:
-    """Tell those who count why a run could not begin.
+    """Report to the metrics why a run could not begin.
 
-    :param problems: what is wrong; found out here if it is not given, unless another run has the spool.
+    :param problems: what is wrong; determined here if it is not given, unless another run has the spool.
     """
     if context.measure is None:
         return

@@ -77,7 +77,7 @@ class KnownMounts:
         except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
             pass
         except OSError as error:
-            # What was seen would be forgotten for good: this run would note what it sees itself.
+            # Otherwise the earlier notes would be lost forever: this run would replace them by what it sees itself.
             is_dead = is_of_a_failing_disk(error)
             raise StateError(
                 f"{shown_name(self._path)} cannot be read: {error.strerror}.",
@@ -150,7 +150,7 @@ def file_system_of(path: str) -> FileSystem | None:
             return None
         root = mount_of(os.open("/", os.O_PATH | os.O_CLOEXEC), close=True)
         if root is None:
-            # Not to be taken for a disk of its own: that would be remembered, and refused ever after.
+            # It must not be taken for a disk of its own, which would be remembered, so that all later runs are refused.
             return None
         return FileSystem(
             type=mount.type,
@@ -179,7 +179,7 @@ def _identity(mount: Mount, descriptor: int) -> str:
 
 
 def _name(directory: Directory) -> str:
-    # Another path is another matter.
+    # With the path, because a note about another directory must not count.
     return f"{directory.key} {shown_name(os.path.abspath(directory.path))}"
 
 

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from s3_uploader.spool.move_target import MoveTarget
 
 MOMENT_SECONDS = 0.01
-"""Least seconds between the rename of a file and its last check. A process that was paused while it opened the file by
-its old name has come by then."""
+"""Minimum seconds between the rename of a file and its last check. A process that was paused while it opened the file
+by its old name has finished by then."""
 
 _What = TypeVar("_What")
 
@@ -84,7 +84,7 @@ def take(root: SpoolRoot, file: OpenFile) -> Detached | Left:
         try:
             private = _take(directory, name)
         except FileNotFoundError:
-            # Some file systems in user space say so of every rename: then it would be sent anew by each run.
+            # Some file systems in user space say so after every rename: then each run would send the file again.
             if _is_same(directory, name, file.fingerprint):
                 raise
             return Left.VANISHED
@@ -218,7 +218,7 @@ def _take(directory: int, name: str) -> str:
             try:
                 os.rename(name, private, src_dir_fd=directory, dst_dir_fd=directory)
             except OSError as error:
-                # A new name needs room in the directory, and on btrfs in its trees too; a removal makes some.
+                # A new name needs room in the directory, and on btrfs in its trees too; a removal frees some.
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 return name

@@ -172,7 +172,7 @@ class SpoolRoot:
         """Close every descriptor. May be called twice."""
         self.refresh()
         if self._descriptor >= 0:
-            # A directory that was only read has nothing to lose, and the descriptor is gone even after an error.
+            # A directory that was only read has no unwritten data, and the descriptor is closed even after an error.
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = -1
@@ -215,7 +215,7 @@ def _open_root(base_dir: str) -> int:
     except OSError as error:
         raise _refusal(base_dir, error) from None
     try:
-        # Not fstat: a directory that this user may list but not search opens, and then nothing in it can be reached.
+        # Not fstat: a directory that this user may list but not search can be opened, but nothing in it be reached.
         status = os.stat(".", dir_fd=descriptor)
         filesystem_root = os.stat("/")
     except OSError as error:

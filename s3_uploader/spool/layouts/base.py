@@ -237,7 +237,7 @@ Kind: TypeAlias = EntryKind | Unreadable
 
 def kind_of(entry: os.DirEntry[str]) -> Kind | None:
     """The kind of an entry; ``None`` if it has vanished."""
-    # Where a file system does not tell the kind with the name, each of these questions is a look that may fail.
+    # If a file system does not report the kind with the name, each of these questions is a system call that may fail.
     try:
         if entry.is_file(follow_symlinks=False):
             return FILE

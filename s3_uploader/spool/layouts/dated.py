@@ -210,8 +210,8 @@ class DatedLayout:
         begin = self._epoch_of(year, month, day, hour or 0)
         if begin is None:
             return None
-        # Where clocks are set back an hour lasts two and a day 25, in Antarctica/Troll 26: outside UTC the longer one
-        # is waited for. Of an hour that comes twice this is the second time.
+        # When clocks are set back, an hour lasts two hours and a day 25 (26 in Antarctica/Troll): outside UTC the
+        # longer period is awaited. Of an hour that occurs twice, this is the second occurrence.
         hours = 24 if hour is None else 1
         if self._epoch_of is not utc_epoch:
             hours += 2 if hour is None else 1
