@@ -68,7 +68,7 @@ _MEANINGS = {
     Origin.FILE: Meaning(Cause.FAILING_FILE),
     Origin.FILE_RIGHT: Meaning(
         Cause.CREDENTIALS,
-        remedy="Permit the user, or the credentials, to write this file there; `check` names the missing permission.",
+        remedy="Allow the user, or the credentials, to store this file; `check` names the missing permission.",
     ),
     Origin.CONFLICT: Meaning(Cause.CONFLICT),
     Origin.NOT_REMOVED: Meaning(Cause.UNREADABLE, blames_file=False),

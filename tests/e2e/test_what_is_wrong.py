@@ -208,7 +208,7 @@ def test_ftp_550_of_a_file(site: Site, to_ftp: Refuse) -> None:
         return is_refused
 
     to_ftp({}, before=refuse)
-    problem = said(site, run=1, cause="credentials", severity="warning", remedy="write where this file goes")
+    problem = said(site, run=1, cause="credentials", severity="warning", remedy="to store this file")
     assert problem["files"] == 1
     assert problem["path"] is not None
 
@@ -246,7 +246,7 @@ def test_ftp_550_of_one_file_of_many(site: Site, to_ftp: Refuse) -> None:
     to_ftp({}, before=refuse)
     for number in range(12):
         site.file(f"other/2021/11/29/20/{number}-topic.dat")
-    problem = said(site, run=1, cause="credentials", severity="warning", remedy="write where this file goes")
+    problem = said(site, run=1, cause="credentials", severity="warning", remedy="to store this file")
     assert problem["files"] == 1
 
 
