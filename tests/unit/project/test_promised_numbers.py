@@ -61,7 +61,7 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("coming-from.md", r"after `attempts` failures \((\d+)\)", [MoveTo("x").attempts]),
     ("architecture.md", r"batches\*\* of up to (\d+) files", [settlement._BATCH]),
     ("architecture.md", r"or (\d+) ms later at the end of a run", [removal.MOMENT_SECONDS * 1000]),
-    ("architecture.md", r"what is done in (\d+) ms", [flow_control._STOCK_SECONDS * 1000]),
+    ("architecture.md", r"that are done in (\d+) ms", [flow_control._STOCK_SECONDS * 1000]),
     ("architecture.md", r"that thread waits (\d+) ms", [loop._GATHERING_SECONDS * 1000]),
     ("architecture.md", r"files of up to (\d+) MiB are read and digested", [single.READ_BESIDE / MIB]),
     ("architecture.md", r"digested in steps of (\d+) KiB", [checksums._STEP / KIB]),
