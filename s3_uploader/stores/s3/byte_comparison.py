@@ -12,7 +12,7 @@ from s3_uploader.stores.s3.engines.base import CONTENT_RANGE, Answer
 from s3_uploader.stores.s3.upload import ObjectUpload
 
 _GZIP = b"\x1f\x8b"
-"""The first bytes of a file that is compressed by itself."""
+"""The first bytes of a gzip file."""
 _KNOWS_NO_RANGE = frozenset((400, 405, 416, 501))
 """Statuses of a GET that may be caused by its range."""
 _READ = frozenset((403, 404, 412)) | _KNOWS_NO_RANGE
@@ -163,7 +163,7 @@ class ByteComparison:
 
 
 def is_gzip(upload: ObjectUpload) -> bool:
-    """Whether the file is compressed by itself: some servers decompress such objects unless gzip is accepted."""
+    """Whether the file itself is gzip: some servers decompress such objects unless the request accepts gzip."""
     size = len(_GZIP)
     if upload.options.content_encoding or upload.source.size <= size or not upload.start_reading():
         return False

@@ -34,7 +34,7 @@ NOTHING_EXPECTED: frozenset[int] = frozenset()
 _NO_HEADERS: Mapping[str, str] = {}
 _MAY_BE_DONE = (TransportFailure.TIMEOUT, TransportFailure.CLOSED, TransportFailure.INVALID)
 _SENT_AGAIN_AT_ONCE = 64 * 1024
-"""Up to this size a conditional write is sent again instead of a lookup: it tells as much and costs no more."""
+"""Up to this size a conditional write is sent again instead of a lookup: it shows the same and costs no more."""
 _REDIRECT_STATUSES = frozenset((301, 302, 307, 308, 400))
 """400 is AuthorizationHeaderMalformed, S3's answer to a request that was signed for another region."""
 
@@ -190,7 +190,7 @@ class S3Client:
     ) -> None:
         """Like :meth:`call`, for a request outside an upload: it ends at its deadline, with or without an answer."""
         call = self.call(request, finished, deadline=deadline, expected=expected)
-        if call.finished is None:
+        if call.over:
             return
         late = UploadCancelled(f"The server did not answer {request.operation} in time.", code=DEADLINE_EXCEEDED)
         # If no thread can be started for the timer, the engine's limit of silence ends the request.
@@ -264,14 +264,12 @@ class S3Client:
         call._sending = None
         now = self._wall_clock()
         operation = call.request.operation
-        if operation == "UploadPart" and isinstance(outcome, Answer) and outcome.status < 300 and call.attempts == 1:
+        if operation == "UploadPart" and call.attempts == 1 and _lacks_etag(outcome):
             # Without an ETag the parts cannot be joined. For http.client a truncated head looks like this.
-            outcome = (
-                outcome if outcome.headers.get("etag") else Failure(TransportFailure.INVALID, "no ETag in the answer")
-            )
+            outcome = Failure(TransportFailure.INVALID, "no ETag in the answer")
         if isinstance(outcome, Answer):
             status = call.status = outcome.status
-            if (status < 300 and not _is_no_success(outcome, operation)) or status in call.expected:
+            if (status < 300 and not _is_failure(outcome, operation)) or status in call.expected:
                 call.answer = outcome
                 call.finish()
                 return
@@ -364,8 +362,12 @@ class S3Client:
         return True
 
 
-def _is_no_success(answer: Answer, operation: str) -> bool:
-    """Whether a status of 200 is a failure: S3 begins some answers before it has the result, or this is a web page."""
+def _lacks_etag(outcome: Outcome) -> bool:
+    return isinstance(outcome, Answer) and outcome.status < 300 and not outcome.headers.get("etag")
+
+
+def _is_failure(answer: Answer, operation: str) -> bool:
+    """Whether a status of 200 is a failure: S3 begins some answers before it has the result, or it is a web page."""
     if not answer.body:
         return bool(answer.fields and "Code" in answer.fields)
     # The body of an object may be anything, for example a stored error.

@@ -22,7 +22,7 @@ from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
 
 _MAXIMUM_LOOKS = 7
 _LAST_LOOK_SECONDS = 32.0
-"""The last lookup comes this long after the one before, which came half as long after the one before it."""
+"""Seconds before the last lookup; each earlier pause is half of the next one."""
 _MAXIMUM_JOINS = 3
 _JOIN_AGAIN_SECONDS = 2.0
 _GATEWAY_GAVE_UP = frozenset((502, 504))

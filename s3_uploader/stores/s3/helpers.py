@@ -159,7 +159,7 @@ class RenewedCredentials:
 
         :returns: whether to ask the server once more.
         """
-        # botocore can renew only those kinds that have a date. It does so at their next use.
+        # botocore can renew only credentials with an expiry date. It does so at their next use.
         if getattr(self._found, "_expiry_time", None) is None:
             return False
         renewed_at = self._renewed_at
