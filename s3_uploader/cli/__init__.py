@@ -20,8 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_own_process = arguments is None
     try:
         if arguments is None:
-            # Modules stay. To look for garbage among them, again and again while they are imported and once more when
-            # the interpreter ends, would be a tenth of what a run with nothing to do costs.
+            # Modules are never garbage. Collecting repeatedly while they are imported, and once more when the
+            # interpreter ends, would be a tenth of the cost of a run with nothing to do.
             gc.disable()
             from s3_uploader.cli.process import prepare
 

@@ -129,8 +129,8 @@ def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") 
             lost = error
         if lost is not None:
             return tell_of_lost_output(lost)
-        # The machine, not the program: a disk that fails, no descriptors, no memory. Where more is known of it, it is
-        # an error of ours already.
+        # The fault of the machine: a failing disk, no descriptors, no memory. If more is known about it, it already is
+        # an error of ours.
         return _tell(refused_by_the_system(error), form, name)
 
 
@@ -142,7 +142,7 @@ def tell_of_lost_output(error: OSError) -> int:
 
 
 def refused_by_the_system(error: Exception) -> UploaderError:
-    """The error of a command that the machine let down."""
+    """The error of a command that failed because of the machine."""
     if "thread" in str(error) and isinstance(error, RuntimeError):
         return UploaderError(
             "No thread can be started: memory or the limit of processes is used up. "

@@ -12,4 +12,4 @@ COMPLETION_VARIABLE = "_S3_UPLOADER_CLI_COMPLETE"
 """Set by a shell that asks for completions."""
 
 NO_MEMORY = "The system has no memory left. Files that were not shipped are kept."
-"""All that is said where there is not even memory for more."""
+"""The whole message when there is not even memory for more."""

@@ -65,7 +65,7 @@ def takes(options: type[msgspec.Struct]) -> Callable[[Callable[..., int]], Calla
 class _NumberRange(click.FloatRange):
     """A range of numbers without ``nan``, which is neither below nor above any limit."""
 
-    name = "number"  # in messages: "float range" says nothing to who wrote 10m
+    name = "number"  # in messages: "float range" means nothing to somebody who wrote 10m
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Convert what was typed.

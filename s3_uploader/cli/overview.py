@@ -28,7 +28,7 @@ _SHORTEST_PAUSE = 2.0
 _CLOSE_SECONDS = 0.5
 _CLEAR = "\x1b[H\x1b[2J"
 _WITHOUT_ESCAPES = ("", "dumb", "unknown")
-"""Values of TERM of terminals that show what should clear the screen; that of an editor, for example."""
+"""Values of TERM for terminals that print the sequence for clearing the screen, such as that of an editor."""
 _WORDS = {STUCK: "stuck", UNKNOWN: "unknown", ATTENTION: "attention", OK: "ok"}
 
 
@@ -76,7 +76,7 @@ def _look_at(path: str, options: FileOptions, starters: Starters) -> Seen:
     except UploaderError as error:
         lines, code = explain(error)
         return Seen(name=name, verdict=UNKNOWN, error="; ".join(map(str.strip, lines)), exit_code=code)
-    except Exception as error:  # not even what nobody thought of hides the other spools
+    except Exception as error:  # no error, however unexpected, hides the other spools
         text = f"an unexpected error, {type(error).__name__}: {error}"
         return Seen(name=name, verdict=UNKNOWN, error=text, exit_code=1)
     found = standing.spool_error or standing.ledger_error
@@ -109,7 +109,7 @@ def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
         name = shown_name(each.name)
         figures = _figures(each)
         sentence = shown_text(each.sentence)
-        # Thirty spools with one bucket have one trouble, which a person reads once. Programs read lines.
+        # Thirty spools that share a bucket have one problem, which a person reads once. Programs read lines.
         first = said.setdefault(sentence, name)
         if columns is not None and sentence and first != name:
             sentence = f"as {first}"
@@ -117,7 +117,7 @@ def overview_lines(seen: Sequence[Seen], *, columns: int | None) -> list[str]:
         if columns is None or len(line) <= columns:
             lines.append(line)
             continue
-        # What is wrong is what somebody has come for: it is never cut.
+        # The problem is what the reader wants to know, so it is never cut.
         lines += wrapped(f"{start}{name}{'  ' if figures else ''}{figures}", columns, indent=2)
         lines += wrapped(f"  {sentence}", columns, indent=2) if sentence else []
     return lines
@@ -185,7 +185,7 @@ def live(lines: Callable[[], list[str]]) -> int:
             clock = time.strftime("%H:%M:%S %Z")
             print_lines([f"{clear}{cut(f'{clock}, every 2 s; press Ctrl-C to stop', width)}", *shown])
             sys.stdout.flush()
-            # A look that takes long must not keep the machine busy.
+            # A slow refresh must not keep the machine busy.
             time.sleep(max(_SHORTEST_PAUSE, 3 * (time.monotonic() - began)))
     except KeyboardInterrupt:
         return 0

@@ -84,6 +84,6 @@ def _start_anew_in_utf8() -> None:
     """
     environment = dict(os.environ) | {_STARTED_ANEW: sys.stdout.encoding or "ascii"}
     arguments = [sys.executable, "-X", "utf8=1", *sys.orig_argv[1:]]
-    # What cannot be started anew goes on as it is: names that it cannot read are left then.
+    # If the program cannot be restarted, it continues, and leaves names that it cannot read.
     with contextlib.suppress(OSError):
         os.execve(sys.executable, arguments, environment)

@@ -212,7 +212,7 @@ def _run_loaded(
 
 
 def _store_maker(options: RunOptions, bytes_in_flight: int | None) -> MakeStore | None:
-    """What makes the store, where it is not made as always."""
+    """What makes the store, unless it is made in the usual way."""
     if not options.simulate_failures and bytes_in_flight is None:
         return None
     from s3_uploader.run.assembly import store_maker
@@ -312,7 +312,7 @@ def stop_on_signals(*, on_hangup: Callable[[], None] | None = None) -> Iterator[
             stop.request(number)
 
     for number in _STOPS:
-        # nohup's wish is kept: what was ignored when the program started stays ignored.
+        # As nohup expects, a signal that was ignored at the start stays ignored.
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:

@@ -71,7 +71,7 @@ def load(config_file: str, options: FileOptions, *, environ: Mapping[str, str] |
             ) from None
         raise
     if os.path.realpath(config_file).startswith(os.path.join(os.path.realpath(config.base_dir), "")):
-        from s3_uploader.run.place import refuse_to_ship  # hardly anybody keeps it there
+        from s3_uploader.run.place import refuse_to_ship  # rarely needed
 
         refuse_to_ship(config, "The configuration", config_file)
     return config

@@ -71,7 +71,7 @@ def units(config_file: str, options: UnitOptions) -> int:
             }
             for plan, its_files in zip(plans, by_plan, strict=True)
         ]
-        # With one of them its fields stand at the top too, as they did before there could be several.
+        # If there is only one, its fields are also at the top level, as they were before there could be several.
         print_json({**described[0], "units": described, "warnings": warnings, "next": steps})
         return 0
     if options.install:
@@ -171,7 +171,7 @@ def _loaded(
 def _refuse_share_without_number(
     path: str, share: str | None, environment: Mapping[str, str] | None, file: str
 ) -> None:
-    """Refuse a share ``/N``: what a scheduler says to its tasks, neither systemd nor cron says to a run.
+    """Refuse a share ``/N``: a scheduler numbers its tasks, but neither systemd nor cron numbers runs.
 
     :param file: the environment file of a service.
     :raises ConfigError: unless the environment of the service has the number.

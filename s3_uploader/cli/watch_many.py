@@ -84,7 +84,7 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
         paths = files_of(config_files)
         of_all = together(options, paths)
         found = _usable_together(paths, of_all, form)
-        # What is there now is shared by all processes; nothing of it is garbage.
+        # All processes share the present objects, none of which is garbage.
         gc.collect()
         gc.freeze()
         return found

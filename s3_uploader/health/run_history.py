@@ -61,13 +61,13 @@ def next_start(runs: Sequence[RunRow], *, now: float) -> float | None:
     if pace is None or not pace.is_steady:
         return None
     expected = _last_start(runs[0]) + pace.seconds
-    # A run that is long overdue is not expected any more.
+    # A run that is long overdue is no longer expected.
     return expected if now - expected <= pace.seconds else None
 
 
 def finished(runs: list[RunRow]) -> list[RunRow]:
     """The runs that have finished."""
-    # A run that is still at work, or was killed, has nothing to say about what is wrong.
+    # A run that is still at work, or was killed, says nothing about what is wrong.
     return [row for row in runs if row.finished_at is not None]
 
 

@@ -90,7 +90,7 @@ def waiting_in(place: Place, ledger: LedgerReader | None, clock: Clock) -> Waiti
     except ScanStopped:
         found.is_complete = False
     if strangers:
-        # Also after a look that took all its time: why a foreign tree is not shipped is what is asked for.
+        # Also if the scan has used up its time, because this says why a foreign tree is not shipped.
         until = max(until, clock.monotonic() + _LOOK_SECONDS / 3)
         found.strangers = look_at(
             place.root,

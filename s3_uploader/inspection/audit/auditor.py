@@ -90,7 +90,7 @@ class Audit:
             for looking in self._queue:
                 if looking.answer is not None:
                     looking.answer.cancel()
-            # What is under way fails at once, or whoever interrupts this would wait for a server that hangs.
+            # Requests in flight fail at once; otherwise an interrupted audit would wait for a server that hangs.
             self._inventory.close()
             if not self._is_end_of_time(error):
                 raise
@@ -181,7 +181,7 @@ class Audit:
         if self._deep or not self._listed:
             return True
         if judgement.kind not in (None, Kind.REWRITTEN):
-            # Nothing is found because of a listing alone: an inventory may be of yesterday.
+            # No finding is based on a listing alone: an inventory may be from yesterday.
             return True
         return judgement.same is None and self._inventory.looks_are_cheap and is_comparable(row)
 

@@ -149,7 +149,7 @@ def same_content(row: ShippedRow, entry: Entry) -> bool | None:
     ours, etag = row.etag.lower(), entry.etag.lower()
     if ours and ours == etag:
         return True
-    # An ETag that only looks like an MD5 (SSE-KMS) proves nothing by being another one. One that was proof once is one.
+    # If an ETag only looks like an MD5 (SSE-KMS), a difference proves nothing. One that has been a proof is an MD5.
     known = checksum if algorithm == "md5" else ours if row.proof is Proof.MD5 and _MD5.fullmatch(ours) else ""
     if known and _MD5.fullmatch(etag):
         return True if known == etag else False if row.proof is Proof.MD5 else None
