@@ -18,6 +18,8 @@ from tests.servers.namespaces import need_namespaces
 from tests.servers.pyftpd import py_ftp_server
 from tests.servers.systemd import Systemd
 
+DEBIAN = Path(__file__).resolve().parents[2] / "deploy" / "debian"
+
 
 @pytest.fixture(scope="module")
 def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
@@ -340,3 +342,22 @@ def test_no_keys(machine: Machine) -> None:
     shown = machine.systemd.inside("systemctl", "show", "-p", "ExecMainStatus", "s3-uploader-keyless.service")
     assert shown.strip() == "ExecMainStatus=3"
     assert "Unable to locate credentials" in machine.systemd.services_log
+
+
+def test_a_removed_package_leaves_nothing_running(machine: Machine) -> None:
+    """The package stops what its templates have started when it is removed, and not when it is upgraded."""
+    for template in (DEBIAN / "units").iterdir():
+        machine.write(f"/etc/systemd/system/{template.name}", template.read_text())
+    machine.write("/etc/s3-uploader/kitchen.json", "{}")
+    machine.systemd.inside("systemctl", "daemon-reload")
+    timer = "s3-uploader@kitchen.timer"
+    machine.systemd.inside("systemctl", "start", timer)
+    script = (DEBIAN / "prerm").read_text()
+
+    def is_active_after(action: str) -> bool:
+        machine.systemd.inside("sh", "-c", script, "prerm", action)
+        return machine.systemd.inside("systemctl", "is-active", timer, check=False).strip() == "active"
+
+    assert is_active_after("upgrade")
+    assert not is_active_after("remove")
+    assert not is_active_after("remove"), "with nothing to stop it is no failure"

@@ -32,7 +32,7 @@ def ansible() -> str:
         pytest.skip(str(missing))
 
 
-def play(place: Path, **variables: Any) -> tuple[int, str, dict[str, int]]:
+def play(place: Path, *arguments: str, **variables: Any) -> tuple[int, str, dict[str, int]]:
     """Play the role against this machine; exit code, what was printed, and the numbers of the recap."""
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     values = {
@@ -53,7 +53,7 @@ def play(place: Path, **variables: Any) -> tuple[int, str, dict[str, int]]:
     (place / "variables.json").write_text(json.dumps(values))
     environment = {"ANSIBLE_ROLES_PATH": str(ROLES), "ANSIBLE_LOCAL_TEMP": str(place / "tmp"), "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(
-        [ansible(), "-i", "localhost,", "playbook.yml", "-e", "@variables.json"],
+        [ansible(), "-i", "localhost,", "playbook.yml", "-e", "@variables.json", *arguments],
         cwd=place,
         env={**os.environ, **environment, "HOME": str(place), "LC_ALL": "C.UTF-8"},
         capture_output=True,
@@ -69,7 +69,10 @@ def play(place: Path, **variables: Any) -> tuple[int, str, dict[str, int]]:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(600)
 def test_the_role_installs_what_units_prints(tmp_path: Path) -> None:
-    """Configuration, secrets and units are written; played again nothing changes; nonsense is refused."""
+    """Configuration, secrets and units are written; played again nothing changes; nonsense is refused.
+
+    What keeps a unit from working is told.
+    """
     for name in ("spool", "systemd"):
         (tmp_path / name).mkdir()
     secret = "aws_secret_access_key = hush"
@@ -81,6 +84,7 @@ def test_the_role_installs_what_units_prints(tmp_path: Path) -> None:
     assert code == 0, printed
     assert numbers["changed"] == 5
     assert secret not in printed
+    assert "does not exist" not in printed
     config = tmp_path / "etc" / "s3-uploader.json"
     assert json.loads(config.read_text())["key_prefix"] == "{host}/"
     assert (tmp_path / "etc" / "credentials").stat().st_mode & 0o777 == 0o600
@@ -96,6 +100,13 @@ def test_the_role_installs_what_units_prints(tmp_path: Path) -> None:
     assert code != 0
     assert "bukket" in printed
     assert json.loads(config.read_text())["bucket"] == "readings", "what is no configuration replaces none"
+
+    later = {"base_dir": str(tmp_path / "later"), "bucket": "b"}
+    code, printed, _ = play(tmp_path, "--check", s3_uploader_config=later)
+    assert code == 0, printed
+    code, printed, _ = play(tmp_path, s3_uploader_config=later)
+    assert code == 0, printed
+    assert f"{tmp_path}/later does not exist. No run can begin without it." in printed
 
 
 def test_every_variable_has_a_default_and_is_used() -> None:
