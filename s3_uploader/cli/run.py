@@ -14,7 +14,8 @@ from s3_uploader.cli.exit_codes import Form, guarded
 from s3_uploader.cli.settings import ShareOptions, load
 from s3_uploader.config.loading import resolved
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.events import Emit, Measure, Notice, RunMeasured, fan_out
+from s3_uploader.core.errors import StateError
+from s3_uploader.core.events import Emit, Event, Measure, Notice, RunMeasured, fan_out
 from s3_uploader.monitoring.log import Log, Verbosity, stream_writer
 from s3_uploader.run import run as app
 from s3_uploader.run.context import RunContext
@@ -188,7 +189,9 @@ def _run_loaded(
     around: Callable[[Emit], Emit] | None = None,
     alive: Callable[[], None] | None = None,
 ) -> int:
-    around_run = subscribers(configuration, log, stop, progress=progress, around=around)
+    # A timer starts the runs, and whoever gets its mails need not read the same each minute.
+    is_one_of_many = options.verbosity is Verbosity.QUIET and not sys.stderr.isatty()
+    around_run = subscribers(configuration, log, stop, progress=progress, around=around, is_one_of_many=is_one_of_many)
     with log, around_run as (emit, measure, beat_of_log):
         report = app.run_once(
             configuration,
@@ -203,7 +206,7 @@ def _run_loaded(
                 # Of several spools each has its processor already.
                 may_be_divided=bytes_in_flight is None,
                 says_again=sys.stderr.isatty(),
-                is_one_of_many=options.verbosity is Verbosity.QUIET and not sys.stderr.isatty(),
+                is_one_of_many=is_one_of_many,
             ),
             max_runtime_seconds=options.max_runtime_seconds,
             wait_for_lock_seconds=options.wait_for_lock_seconds,
@@ -228,10 +231,13 @@ def subscribers(
     *,
     progress: bool,
     around: Callable[[Emit], Emit] | None = None,
+    is_one_of_many: bool = False,
 ) -> Iterator[tuple[Emit, Measure | None, Callable[[], None]]]:
     """The subscribers of a run: log (or progress bar with the log above it), metrics file and ping.
 
     And its heartbeat.
+
+    :param is_one_of_many: see :class:`s3_uploader.run.context.RunContext`.
     """
     people: Emit = log if around is None else around(log)
     closers: list[Callable[[], None]] = []
@@ -250,7 +256,8 @@ def subscribers(
     measure: Measure | None = None
     beat = log.flush_if_due
     if configuration.metrics_file is not None or configuration.ping_url is not None:
-        monitoring = _monitoring(configuration, log, stop, people)
+        notice = _now_and_then(configuration, people) if is_one_of_many else people
+        monitoring = _monitoring(configuration, log, stop, notice)
         closers.append(monitoring.close)
         measure = monitoring.measure
         people = fan_out([people, monitoring])
@@ -263,7 +270,27 @@ def subscribers(
             close()
 
 
-def _monitoring(configuration: Config, log: Log, stop: StopRequest, people: Emit) -> Monitoring:
+def _now_and_then(configuration: Config, emit: Emit) -> Emit:
+    """Leave out the trouble of monitoring that an earlier run has reported recently. The ledger is closed by then."""
+
+    def tell(event: Event) -> None:
+        if not isinstance(event, Notice) or not event.about or _is_due(configuration, event.about):
+            emit(event)
+
+    return tell
+
+
+def _is_due(configuration: Config, name: str) -> bool:
+    from s3_uploader.health.notes import is_due
+    from s3_uploader.ledger.state_directory import own_state_directory
+
+    try:
+        return is_due(own_state_directory(configuration), name, Clock().now())
+    except StateError:  # there is no place for it
+        return True
+
+
+def _monitoring(configuration: Config, log: Log, stop: StopRequest, notice: Emit) -> Monitoring:
     from s3_uploader.config.share import share_name
     from s3_uploader.monitoring.monitor import Monitoring
 
@@ -272,7 +299,7 @@ def _monitoring(configuration: Config, log: Log, stop: StopRequest, people: Emit
 
         return measured_before(configuration)
 
-    monitoring = Monitoring(notice=people, log=log, stop=stop)
+    monitoring = Monitoring(notice=notice, log=log, stop=stop)
     monitoring.configure(
         metrics_file=configuration.metrics_file,
         ping_url=configuration.ping_url,

@@ -20,7 +20,7 @@ from s3_uploader.core.findings import Cause, Problem, Strangers
 from s3_uploader.core.model import Candidate, Left, RunReport, Untouchable
 from s3_uploader.core.procfs import state_of
 from s3_uploader.core.text import ended, shown_duration, shown_name
-from s3_uploader.health import MEMORY_NAME, MEMORY_PREFIX, NOTHING_SEEN
+from s3_uploader.health import MEMORY_NAME, MEMORY_PREFIX, NOTE_OF_FULL_DISK, NOTHING_SEEN
 from s3_uploader.health.diagnosis import diagnose, hung_after
 from s3_uploader.health.observations import FutureFiles, HolderSeen, Observations, OpenFileSeen
 from s3_uploader.health.said import Said, Sayings
@@ -195,9 +195,9 @@ def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, st
     try:
         path = own_ledger_path(config, environ=environ)
         if isinstance(error, StateError) and error.is_full:
-            from s3_uploader.health import full_disk
+            from s3_uploader.health import notes
 
-            return not full_disk.is_due(os.path.dirname(path), now)
+            return not notes.is_due(os.path.dirname(path), NOTE_OF_FULL_DISK, now)
         if not os.path.exists(path):
             return False
         with Ledger.open(path) as ledger:

@@ -119,7 +119,7 @@ class Ping:
         problem, self._problem = self._problem, ""
         if problem:
             host = host_of(self._url)
-            self._notice(Notice("warning", f"The health check at {host} could not be pinged: {problem}."))
+            self._notice(Notice("warning", f"The health check at {host} could not be pinged: {problem}.", "ping"))
 
     def _try(self, url: str, body: bytes, ends_at: float) -> None:
         failed_at: float | None = None

@@ -192,9 +192,9 @@ def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMem
 def _report_room(state_dir: str, emit: Emit, clock: Clock) -> None:
     if not os.path.lexists(os.path.join(state_dir, NOTE_OF_FULL_DISK)):
         return  # the full disk was never reported
-    from s3_uploader.health.full_disk import over
+    from s3_uploader.health.notes import over
 
-    noted = over(state_dir)
+    noted = over(state_dir, NOTE_OF_FULL_DISK)
     if noted is not None:
         lasted = shown_duration(max(0.0, clock.now() - noted.since))
         emit(Notice("info", f"Resolved after {lasted}: the disk of the state directory is full."))

@@ -117,3 +117,17 @@ def test_a_full_disk(site: Site, small_disk: Path) -> None:
     (small_disk / "filler").unlink()
     assert site.run("run", "--quiet").code == 0
     assert site.left() == {}
+
+
+def test_monitoring_that_fails(site: Site) -> None:
+    """A health check that is down and metrics that cannot be written are no mail a minute for each spool."""
+    site.ship_to_directory()
+    site.settings |= {"ping_url": "http://127.0.0.1:9/check", "metrics_file": str(site.place / "gone" / "x.prom")}
+    site.file("bedroom/2020/11/29/20/01-a.dat")
+    first = site.run("run", "--quiet").stderr
+    assert "could not be pinged" in first
+    assert "cannot be written" in first
+    assert site.run("run", "--quiet").stderr == ""
+    assert "could not be pinged" in site.run().stderr, "who does not ask for quiet reads it each time"
+    os.utime(next((site.place / "home").rglob("ping")), (0, 0))
+    assert "could not be pinged" in site.run("run", "--quiet").stderr, "after a while it is told again"

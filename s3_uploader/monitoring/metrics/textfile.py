@@ -86,6 +86,7 @@ class MetricsFile:
                     "warning",
                     f"The metrics file {shown_name(self._path)} cannot be written: {error.strerror}. "
                     "Make its directory writable for this user, or correct metrics_file.",
+                    "metrics",
                 )
             )
 

@@ -113,7 +113,9 @@ def test_a_failing_ping_is_a_warning_without_the_secret(ping: Ping, receiver: Re
     receiver.reaction = refuse
     ping(finished())
     ping.close()
-    assert notices == [Notice("warning", "The health check at hc-ping.com could not be pinged: connection refused.")]
+    assert notices == [
+        Notice("warning", "The health check at hc-ping.com could not be pinged: connection refused.", "ping")
+    ]
 
 
 def test_an_error_without_words_is_told_by_its_name(ping: Ping, receiver: Receiver, notices: list[Event]) -> None:
@@ -125,7 +127,7 @@ def test_an_error_without_words_is_told_by_its_name(ping: Ping, receiver: Receiv
     receiver.reaction = stumble
     ping(finished())
     ping.close()
-    assert notices == [Notice("warning", "The health check at hc-ping.com could not be pinged: KeyError.")]
+    assert notices == [Notice("warning", "The health check at hc-ping.com could not be pinged: KeyError.", "ping")]
 
 
 def test_where_one_process_makes_many_runs_problems_are_told_in_time(
@@ -180,7 +182,9 @@ def test_a_ping_that_hangs_holds_nothing_up(receiver: Receiver, notices: list[Ev
     ping(RunStarted("/spool", "bucket"))
     ping.close()
     over.set()
-    assert notices == [Notice("warning", "The health check at hc-ping.com could not be pinged: no answer in 5 s.")]
+    assert notices == [
+        Notice("warning", "The health check at hc-ping.com could not be pinged: no answer in 5 s.", "ping")
+    ]
 
 
 @pytest.mark.parametrize("requests", [1, 2])
@@ -207,7 +211,7 @@ def test_a_stop_shortens_the_wait(receiver: Receiver, notices: list[Event], requ
     over.set()
     assert now[0] < 102.5
     why = "no answer in 1 s" if requests == 1 else "no answer before the program was stopped"
-    assert notices == [Notice("warning", f"The health check at hc-ping.com could not be pinged: {why}.")]
+    assert notices == [Notice("warning", f"The health check at hc-ping.com could not be pinged: {why}.", "ping")]
 
 
 def test_the_body_is_bounded(receiver: Receiver, notices: list[Event]) -> None:
@@ -282,7 +286,7 @@ def test_what_cannot_pass_is_not(ping: Ping, receiver: Receiver, notices: list[E
     ping.close()
     assert len(count) == 1
     assert notices == [
-        Notice("warning", "The health check at hc-ping.com could not be pinged: it answered with status 404.")
+        Notice("warning", "The health check at hc-ping.com could not be pinged: it answered with status 404.", "ping")
     ]
 
 

@@ -1,23 +1,22 @@
-"""Remembers on a full disk when it was reported that the disk is full.
+"""Remembers when a problem was reported where the ledger cannot: on its full disk, and once a run has closed it.
 
-The ledger is on the same disk and cannot be written. An empty file needs no room for content, so its times are the
-record: the access time is when the problem began, the modification time when it was last reported.
+An empty file in the state directory needs no room for content, so its times are the record: the access time is when the
+problem began, the modification time when it was last reported.
 """
 
 from __future__ import annotations
 
 import os
 
-from s3_uploader.health import NOTE_OF_FULL_DISK
 from s3_uploader.health.said import DISTANCES, Said
 
 _OF_ANOTHER_TIME = 2.0
-"""After a silence of this many report intervals, a full disk counts as a new problem."""
+"""After a silence of this many report intervals, it counts as a new problem."""
 
 
-def is_due(state_dir: str, now: float) -> bool:
-    """Whether to report the full disk now, and record that; always ``True`` if nothing can be recorded."""
-    path = os.path.join(state_dir, NOTE_OF_FULL_DISK)
+def is_due(state_dir: str, name: str, now: float) -> bool:
+    """Whether to report a problem now, and record that; always ``True`` if nothing can be recorded."""
+    path = os.path.join(state_dir, name)
     before = _noted(path)
     if before is None or before.distance * _OF_ANOTHER_TIME < now - before.last:
         _note(path, began=now, now=now)
@@ -28,9 +27,9 @@ def is_due(state_dir: str, now: float) -> bool:
     return True
 
 
-def over(state_dir: str) -> Said | None:
+def over(state_dir: str, name: str) -> Said | None:
     """Forget it; returns what was noted."""
-    path = os.path.join(state_dir, NOTE_OF_FULL_DISK)
+    path = os.path.join(state_dir, name)
     before = _noted(path)
     try:
         os.unlink(path)
