@@ -307,6 +307,7 @@ def json_line(now: float, level: Level, sentence: str, event: Event | None, *, n
                 fields[name] = value
         if "receipt" in fields:
             fields["receipt"]["proof"] = Proof(fields["receipt"]["proof"]).label
+            del fields["receipt"]["after_lost_answer"]  # between the parts of the program, too
     try:
         encoded = msgspec.json.encode(fields)
     except UnicodeEncodeError:
