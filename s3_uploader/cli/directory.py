@@ -5,6 +5,7 @@ The exit code is the first of these that occurs: a signal's (130, 143), 2, 3, 75
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import sys
@@ -19,7 +20,7 @@ from s3_uploader.cli.output import about_several, print_lines
 from s3_uploader.cli.settings import FileOptions, Options, load, together
 from s3_uploader.config import Config
 from s3_uploader.core.control import start_thread
-from s3_uploader.core.errors import ConfigError
+from s3_uploader.core.errors import ConfigError, UploaderError
 from s3_uploader.core.text import counted, shown_name
 
 AT_ONCE = 8
@@ -92,6 +93,7 @@ def each(
     *,
     headings: bool = True,
     closing: bool = False,
+    are_run_together: bool = False,
     form: Form = Form.TEXT,
 ) -> int:
     """Do a command's work for a configuration, or for each one of a directory in turn.
@@ -100,14 +102,29 @@ def each(
 
     :param headings: print the name of each file before its output.
     :param closing: say at the end which of them did not end well.
+    :param are_run_together: also say which of them a run of the directory would refuse.
     :param form: the form of error messages.
     """
     if not is_directory(config_file):
         return guarded(lambda: work(config_file, options), form=form)
 
-    return guarded(
-        lambda: each_of(files_in(config_file), options, work, headings=headings, closing=closing, form=form), form=form
-    )
+    def work_in_turn() -> int:
+        paths = files_in(config_file)
+        refused = guarded(lambda: _refuse_shared_of(paths, options), form=form) if are_run_together else OK
+        return worst([refused, each_of(paths, options, work, headings=headings, closing=closing, form=form)])
+
+    return guarded(work_in_turn, form=form)
+
+
+def _refuse_shared_of(paths: Sequence[str], options: FileOptions) -> int:
+    """Refuse configurations that conflict with each other; what is wrong with a single one is told elsewhere."""
+    loaded = []
+    options = together(options, paths)
+    for path in paths:
+        with contextlib.suppress(UploaderError):
+            loaded.append(Named(path, load(path, options)))
+    refuse_shared(loaded)
+    return OK
 
 
 def each_of(

@@ -29,5 +29,6 @@ def check(config_file: str, options: CheckOptions) -> int:
         work,
         headings=not options.as_json,
         closing=not options.as_json,
+        are_run_together=True,
         form=form_of(options.as_json),
     )

@@ -121,3 +121,16 @@ def test_a_command_that_takes_one_file_says_which_take_a_directory(tmp_path: Pat
     with pytest.raises(UsageProblem) as caught:
         load(str(tmp_path), FileOptions())
     assert caught.value.hint == "Every command but forget, init and ledger merge takes a directory."
+
+
+def test_a_check_tells_what_a_run_of_all_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two configurations of one spool are each in order, and together neither of them is run."""
+    archive = {"type": "local", "path": "/archive"}
+    for name in ("attic", "kitchen"):
+        write(tmp_path, name, archive)
+    assert each(str(tmp_path), FileOptions(), lambda path, options: 0, are_run_together=True) == 0
+    (tmp_path / "kitchen.json").write_text((tmp_path / "attic.json").read_text())
+    (tmp_path / "no.json").write_text("nothing")
+    capsys.readouterr()
+    assert each(str(tmp_path), FileOptions(), lambda path, options: 0, are_run_together=True) == 2
+    assert "base_dir: attic.json and kitchen.json have the same path, /spool/attic" in capsys.readouterr().err
