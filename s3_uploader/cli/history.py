@@ -82,6 +82,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 def history(config_file: str, options: HistoryOptions) -> int:
     """Print shipped files, failures or sums, the oldest first."""
     selection, failed, totals, form = Selection.of(options), options.failed, options.totals, options.form
+    if options.as_json and options.format == "csv":
+        raise UsageProblem("--json and --format csv contradict each other.", hint="Use one of them.")
     if failed and totals is not None:
         raise UsageProblem("--failed and --totals contradict each other.", hint="Use one of them.")
     if selection.limit is not None and (failed or totals is not None):

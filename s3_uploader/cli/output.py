@@ -64,7 +64,7 @@ def table(
         last column may be cut, if it is not flush right.
     """
     cells = [list(heads), *(list(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    widths = [max(room(row[column]) for row in cells) for column in range(len(heads))]
     may_be_cut = len(heads) - 1 not in right
     needed = sum(widths[:-1]) + 2 * (len(heads) - 1) + (len(heads[-1]) if may_be_cut else widths[-1])
     if width is not None and needed > width:
@@ -72,7 +72,7 @@ def table(
     lines = []
     for row in cells:
         padded = [
-            cell.rjust(width) if column in right else cell.ljust(width)
+            " " * (width - room(cell)) + cell if column in right else cell + " " * (width - room(cell))
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append(cut("  ".join(padded).rstrip(), width))
@@ -97,7 +97,27 @@ def columns() -> int | None:
 
 def cut(line: str, width: int | None) -> str:
     """Cut the line to ``width`` columns."""
-    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+    if width is None or room(line) <= width:
+        return line
+    if line.isascii():
+        return line[: width - 1] + "…"
+    end, taken = 0, 0
+    while taken + room(line[end]) < width:
+        taken += room(line[end])
+        end += 1
+    return line[:end] + "…"
+
+
+def room(text: str) -> int:
+    """The columns of a terminal that a text takes: two for each character of most East Asian scripts."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.category(each) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(each) in "WF" else 1
+        for each in text
+    )
 
 
 def wrapped(line: str, width: int | None, *, indent: int) -> list[str]:

@@ -113,6 +113,8 @@ def test_history_with_a_time_that_is_none(site: Site) -> None:
     for command in ("history", "audit"):
         (line,) = refused(site.run(command, "--since", "1h", "--until", "2h"))
         assert "ends before it begins" in line
+    both = site.run("history", "--json", "--format", "csv")
+    assert (both.code, "contradict each other" in both.stdout) == (2, True)
     lines = refused(site.run("history", "--since", "yesteryear"))
     (line,) = lines
     assert line.startswith(

@@ -37,6 +37,15 @@ def test_rows_of_tables_are_cut() -> None:
     assert cut("2026-11-28  destination unusable", 20) == "2026-11-28  destina…"
 
 
+def test_wide_characters_take_two_columns() -> None:
+    """Names in Chinese, Japanese or Korean push no column out of place, and no line over the edge of the screen."""
+    assert cut("寝室の温度計と湿度計", 10) == "寝室の温…"
+    assert cut("寝室の温度", 10) == "寝室の温度"
+    assert cut("cafe\u0301s", 5) == "cafe\u0301s"
+    lines = table(("location", "files"), [("寝室", "3"), ("attic", "12")], right=(1,))
+    assert lines == ["location  files", "寝室          3", "attic        12"]
+
+
 ROWS = [("  bedroom", "3", "200 B", "done: " + "x" * 40), ("  attic", "1", "", "done")]
 HEADS = ("  location", "files", "size", "outcome")
 
