@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from s3_uploader.core.errors import ConflictError, ProofError
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError
 from s3_uploader.core.files import sync_directory, write_all
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.text import shown_name
@@ -72,6 +72,11 @@ class FileCopy:
         if existing == digest:
             return self._already_there(self._key, digest)
         if self._may_replace(existing):
+            if files.has_another_name(self._directory, self._name, temporary=self._temporary):
+                raise KeyRefused(
+                    f"{self._address} is the name of another file to this file system, which folds case.",
+                    hint="Rename one of the two files.",
+                )
             os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
             return self._stored(self._key, digest)
         if self._options.on_conflict is OnConflict.FAIL:

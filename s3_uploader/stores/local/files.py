@@ -69,6 +69,20 @@ def move_without_replacing(directory: int, old: str, new: str) -> bool:
     return True
 
 
+def has_another_name(directory: int, name: str, *, temporary: str) -> bool:
+    """Whether a file that is found under ``name`` has another one, because the file system folds case (FAT, SMB).
+
+    :param temporary: the name of an existing file, with small letters: one look for it in capitals tells most file
+        systems apart, and only of the others is the directory read.
+    """
+    try:
+        folded = os.stat(temporary.upper(), dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    own = os.stat(temporary, dir_fd=directory, follow_symlinks=False)
+    return os.path.samestat(own, folded) and name not in os.listdir(directory)
+
+
 def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

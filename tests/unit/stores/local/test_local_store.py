@@ -199,6 +199,32 @@ def test_conflict_overwrites(store: LocalStore, archive: Path, tmp_path: Path) -
     assert files(archive) == {"a/b": b"other"}
 
 
+def test_a_file_of_another_name_is_not_replaced(
+    store: LocalStore, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file system folds case, ``overwrite`` replaces a file of exactly that name and no other."""
+    put(store, tmp_path, "a", b"that of A")
+    real = FileCopy._copy
+
+    def copy(self: FileCopy, descriptor: int) -> str:
+        """Let the file system find the temporary name in capitals, too, and show the archived file as A."""
+        digest = real(self, descriptor)
+        os.link(archive / self._temporary, archive / self._temporary.upper())
+        return digest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileCopy, "_copy", copy)
+        patch.setattr(os, "listdir", lambda directory: ["A"])
+        with pytest.raises(KeyRefused):
+            put(store, tmp_path, "a", b"other", on_conflict=OnConflict.OVERWRITE)
+    assert files(archive)["a"] == b"that of A"
+    next(archive.glob(".*PART")).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(FileCopy, "_copy", copy)
+        put(store, tmp_path, "a", b"next", on_conflict=OnConflict.OVERWRITE)
+    assert files(archive)["a"] == b"next"
+
+
 def test_conflict_keeps_both(store: LocalStore, archive: Path, tmp_path: Path) -> None:
     """With ``keep-both`` other content is stored under a key derived from it, and is recognised there the next time."""
     put(store, tmp_path, "a/b.dat", b"first")
