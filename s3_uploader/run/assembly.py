@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from s3_uploader.core.findings import Finding
     from s3_uploader.run.context import MakeStore
+    from s3_uploader.stores.file_servers.holder import LockNotes
     from s3_uploader.stores.ftp.store import FtpStore
     from s3_uploader.stores.listing import Inventory
     from s3_uploader.stores.s3.store import S3Store
@@ -192,14 +193,16 @@ def _sftp(config: Config, server: SftpDestination, **around: Any) -> SftpStore:
     return sftp.create(**_server_settings(config, server), **around)
 
 
-def _lock_notes(config: Config, server: FtpDestination | SftpDestination) -> dict[str, str]:
-    """Where the runs of a spool note the remote locks that they make, as an argument of the store."""
+def _lock_notes(config: Config, server: FtpDestination | SftpDestination) -> dict[str, LockNotes]:
+    """The notes of the remote locks that the runs of a spool make, as an argument of the store."""
     if server.lock_file is None:
         return {}
     from s3_uploader.ledger.state_directory import own_state_directory
-    from s3_uploader.stores.file_servers.holder import NOTES_NAME
+    from s3_uploader.stores.file_servers.holder import NOTES_NAME, LockNotes
 
-    return {"lock_notes": os.path.join(own_state_directory(config), NOTES_NAME)}
+    path = os.path.join(own_state_directory(config), NOTES_NAME)
+    # The run that opens the store has the lock of its spool, or of its share, unless uploaders claim their files.
+    return {"lock_notes": LockNotes(path, is_alone=config.claim_dir is None)}
 
 
 def _server_settings(config: Config, server: FtpDestination | SftpDestination) -> dict[str, Any]:

@@ -338,16 +338,31 @@ def test_lock_from_before_a_reboot(server: PyFtpServer, notes: str, monkeypatch:
     """The lock that this machine left before a reboot is removed; that of a clone at work stays, however alike."""
     with monkeypatch.context() as earlier:
         earlier.setattr(procfs, "boot_id", lambda: "earlier")
-        new_store(server, lock_file="write", lock_notes=notes).open()
+        new_store(server, lock_file="write", lock_notes=holder.LockNotes(notes)).open()
     with pytest.raises(DestinationBusy, match="before its last boot, or on a clone of this machine"):
-        new_store(server, lock_file="write", lock_notes=f"{notes}-of-the-clone").open()
+        new_store(server, lock_file="write", lock_notes=holder.LockNotes(f"{notes}-of-the-clone")).open()
     with pytest.raises(DestinationBusy):
         new_store(server, lock_file="write").open()
-    store = new_store(server, lock_file="write", lock_notes=notes)
+    store = new_store(server, lock_file="write", lock_notes=holder.LockNotes(notes))
     store.open()
     store.close(timeout=5)
     assert server.files() == {}
     assert not os.path.exists(notes)
+
+
+def test_lock_of_a_container_before_its_restart(
+    server: PyFtpServer, notes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a container left when it was killed is removed when it is started again, but not where others may run."""
+    with monkeypatch.context() as before:
+        before.setattr(procfs, "pid_namespace", lambda: "pid:[1]")
+        new_store(server, lock_file="write", lock_notes=holder.LockNotes(notes)).open()
+    with pytest.raises(DestinationBusy):
+        new_store(server, lock_file="write", lock_notes=holder.LockNotes(notes)).open()
+    store = new_store(server, lock_file="write", lock_notes=holder.LockNotes(notes, is_alone=True))
+    store.open()
+    store.close(timeout=5)
+    assert server.files() == {}
 
 
 def test_a_run_notes_its_lock(server: PyFtpServer, tmp_path: Path) -> None:
@@ -372,16 +387,16 @@ def test_empty_lock_of_a_clone(server: PyFtpServer, notes: str, monkeypatch: pyt
     for name in ("write", intent):
         (server.root / name).touch()
     with pytest.raises(DestinationBusy):
-        new_store(server, lock_file="write", lock_notes=notes, identity="spool").open()
+        new_store(server, lock_file="write", lock_notes=holder.LockNotes(notes), identity="spool").open()
     assert server.files() == {"write": b"", intent: b""}
     holder.LockNotes(notes).add("a line", intent)
-    new_store(server, lock_file="write", lock_notes=notes, identity="spool").open()
+    new_store(server, lock_file="write", lock_notes=holder.LockNotes(notes), identity="spool").open()
     assert not (server.root / intent).exists()
 
 
 def test_lock_of_a_living_process_does_not_grow_old(server: PyFtpServer, notes: str) -> None:
     """A run that takes longer than the age from which locks are removed keeps its lock on this machine."""
-    held = new_store(server, lock_file="write", lock_notes=notes)
+    held = new_store(server, lock_file="write", lock_notes=holder.LockNotes(notes))
     held.open()
     os.utime(server.root / "write", (time.time() - 7200, time.time() - 7200))
     with pytest.raises(DestinationBusy, match=f"Process {os.getpid()} of this machine holds it"):

@@ -58,14 +58,18 @@ class Holder(msgspec.Struct, frozen=True):
         """Whether it is known to be the current process."""
         return self == Holder.current() and self._can_be_seen()
 
-    def is_gone(self, *, is_noted: bool) -> bool:
+    def is_gone(self, *, is_noted: bool, is_alone: bool = False) -> bool:
         """Whether the process is known to have ended; ``False`` if that cannot be told from this machine.
 
         :param is_noted: whether a run of this state directory has noted it as its own (:class:`LockNotes`).
+        :param is_alone: whether there is one such run at a time, which this process is now.
         """
         if self.is_of_another_boot():
             # No process survives a reboot. But the clone of a machine has its host name and its identifier.
             return is_noted
+        if self._is_of_another_container():
+            # Its process is not seen from here. A container that is started again is another one in that respect.
+            return is_noted and is_alone
         # A pid is reused, but not together with the start time.
         return self._can_be_seen() and start_of(self.pid) != self.started
 
@@ -78,6 +82,12 @@ class Holder(msgspec.Struct, frozen=True):
         here = Holder.current()
         is_known = _UNKNOWN not in (self.machine, self.boot, here.boot)
         return is_known and (self.host, self.machine) == (here.host, here.machine) and self.boot != here.boot
+
+    def _is_of_another_container(self) -> bool:
+        here = Holder.current()
+        is_known = _UNKNOWN not in (self.boot, self.pids, here.pids)
+        is_here = (self.host, self.machine, self.boot) == (here.host, here.machine, here.boot)
+        return is_known and is_here and self.pids != here.pids
 
     def _can_be_seen(self) -> bool:
         """Whether the process is seen from here as long as it runs."""
@@ -99,10 +109,12 @@ class LockNotes:
     this machine, which is at work. A lock is noted before it exists, and forgotten when it was removed.
 
     :param path: the file, ``None`` if there is no place for one; then nothing is noted.
+    :param is_alone: whether no two processes that make such notes run at a time.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, *, is_alone: bool = False) -> None:
         self._path = path
+        self.is_alone = is_alone
 
     def add(self, line: str, intent: str) -> None:
         """Note a lock durably. If that fails and the lock outlasts the next reboot, it has to be removed by hand.

@@ -240,7 +240,9 @@ class RemoteLock:
 
     def _was_left(self, holder: Holder, line: str) -> bool:
         """Whether the line is that of a process that has ended, or of this one, which has given the lock up."""
-        return holder.is_gone(is_noted=self._notes.has(line)) or (holder.is_this_process() and line not in _in_use)
+        is_noted = self._notes.has(line)
+        is_given_up = holder.is_this_process() and line not in _in_use
+        return is_given_up or holder.is_gone(is_noted=is_noted, is_alone=self._notes.is_alone)
 
     def _take_away_empty(self, session: FileSession, first: str | None) -> bool:
         """Remove an empty lock if a run of ours was creating it when it was killed, and the intents of such runs."""

@@ -62,7 +62,7 @@ class FileServerStore(ABC, Generic[_Session]):
     :param create_lock: creates the lock file.
     :param lock_file: name, relative to the path, of a file that exists while files are uploaded.
     :param lock_stale_seconds: age after which such a file of others is removed.
-    :param lock_notes: path of a file that notes the locks made, so that a lock from before a reboot is known.
+    :param lock_notes: notes of the locks made, so that a lock from before a reboot is known.
     :param temporary_names: the names under which files are sent: ``hidden`` (with a dot), ``visible``, ``auto`` (hidden
         if the server accepts such names), or ``none``: directly to their final names.
     :param minimum_proof: the weakest proof that uploads ask for; only :meth:`check` uses it.
@@ -87,7 +87,7 @@ class FileServerStore(ABC, Generic[_Session]):
         create_lock: Create,
         lock_file: str | None = None,
         lock_stale_seconds: float | None = None,
-        lock_notes: str | None = None,
+        lock_notes: LockNotes | None = None,
         temporary_names: str = "auto",
         minimum_proof: str = "size",
         makes_directories: bool = False,
@@ -102,7 +102,7 @@ class FileServerStore(ABC, Generic[_Session]):
         self._create_lock = create_lock
         self._lock_file = lock_file
         self._lock_stale_seconds = lock_stale_seconds
-        self._lock_notes = LockNotes(lock_notes)
+        self._lock_notes = lock_notes
         self._max_concurrency = max_concurrency
         self._temporary_names = temporary_names
         self._minimum_proof = Proof.of_label(minimum_proof)

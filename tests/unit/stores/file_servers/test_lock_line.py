@@ -63,6 +63,16 @@ def test_a_reboot_and_a_clone() -> None:
     assert not Holder.current().is_of_another_boot()
 
 
+def test_another_container() -> None:
+    """Of one that was started again the lock is known if it was noted, and nobody else can have noted it."""
+    before = msgspec.structs.replace(Holder.current(), pids="pid:[1]")
+    assert before.is_gone(is_noted=True, is_alone=True)
+    assert not before.is_gone(is_noted=True)
+    assert not before.is_gone(is_noted=False, is_alone=True)
+    assert not msgspec.structs.replace(before, host="other").is_gone(is_noted=True, is_alone=True)
+    assert not Holder.current().is_gone(is_noted=True, is_alone=True)
+
+
 def test_who_is_alive() -> None:
     """A process is known to run only where it can be seen."""
     here = Holder.current()
