@@ -24,6 +24,7 @@ from s3_uploader.run.worker_pipe import SIGNALS, Frames, Outcome, Task, send
 _MOST_MESSAGES = 64
 _PROGRAM = "from s3_uploader.run.worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 _LAST_SECONDS = 5.0
+_LAST_STANDARD = 2
 _LOOK_SECONDS = 0.005
 _MOST_PRINTED = 1 << 16
 _TRACEBACK = "Traceback (most recent call last)"
@@ -56,14 +57,18 @@ class Worker:
             # Nobody reads it before the process has ended. What does not fit into the pipe is lost, and blocks nobody.
             os.set_blocking(self._printed, False)
             os.set_blocking(prints_to, False)
+            # As long as any process has the locks open the spool is locked.
+            passed = (to_worker, from_worker, *locks)
+            if min(passed) <= _LAST_STANDARD:
+                # Where these were closed others get their numbers, and the worker would find its own in their place.
+                raise ValueError("standard input, output or error is closed; open it, as /dev/null for example")
             with _held_back(SIGNALS):
                 self.process = subprocess.Popen(
                     python(_PROGRAM, str(to_worker), str(from_worker)),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=prints_to,
-                    # As long as any process has them open the spool is locked.
-                    pass_fds=(to_worker, from_worker, *locks),
+                    pass_fds=passed,
                 )
             unless_started.pop_all()
         self._thread = threading.Thread(target=self._listen, args=(task,), name="worker", daemon=True)

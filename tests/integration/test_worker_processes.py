@@ -167,6 +167,14 @@ def test_what_cannot_be_started_leaves_nothing_open(task: Task, monkeypatch: pyt
     assert open_descriptors() == before
 
 
+def test_closed_standard_streams(task: Task) -> None:
+    """A lock with the number of a stream that its program has closed cannot be passed on: no worker goes without it."""
+    before = open_descriptors()
+    with pytest.raises(ValueError, match="standard input, output or error is closed"):
+        Worker(task, locks=(9, 2), wake=lambda: None)
+    assert open_descriptors() == before
+
+
 def test_no_thread_for_it(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no thread can be started the process is not left behind, and nothing of it stays open."""
     before, killed = open_descriptors(), []
