@@ -201,8 +201,12 @@ def _begun(copy: Copy) -> Iterator[str]:
 
 
 def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
-    """Complete the upload. An error may come after the work was done, so the object itself decides."""
+    """Complete the upload. An error may come after the work was done, so the object itself decides.
+
+    It counts as the copy if it is not the one that was there before, which may have the same size and as many parts.
+    """
     there = copy.target
+    before = _looked_up(copy)
     request = multipart_requests.complete_multipart_upload(
         there.key,
         there.path,
@@ -220,9 +224,21 @@ def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
         refused = asked.call.error
         if refused is None or kind_of(refused) is not Kind.NO_UPLOAD or asked.call.attempts < 2:
             raise
-        head = there.bucket.ask(requests.head_object(there.key, there.path), client=copy.client).headers
-        if not clean_etag(head.get("etag", "")).endswith(f"-{len(etags)}") or length_of(head) != copy.size:
+        head = _looked_up(copy)
+        is_in_parts = clean_etag(head.get("etag", "")).endswith(f"-{len(etags)}")
+        if not is_in_parts or length_of(head) != copy.size or _identity(head) == _identity(before):
             raise
+
+
+def _looked_up(copy: Copy) -> Mapping[str, str]:
+    """The headers of the object under the target's key, or those with which the server says that there is none."""
+    there = copy.target
+    request = requests.head_object(there.key, there.path)
+    return there.bucket.ask(request, client=copy.client, expected=frozenset((404,))).headers
+
+
+def _identity(head: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(head.get(name, "") for name in ("etag", "last-modified", "x-amz-version-id"))
 
 
 def _check_parts(copy: Copy, upload_id: str) -> None:

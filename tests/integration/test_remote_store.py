@@ -19,6 +19,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, EndpointConnectionError
 
 import s3_uploader as s3
+from s3_uploader.remote_store.bucket import Bucket
 from s3_uploader.stores.s3.engines.choose import EngineName
 from tests.integration.remote_support import connect
 from tests.servers.base import S3Endpoint, random_name
@@ -320,6 +321,42 @@ def test_copy_in_parts(endpoint: S3Endpoint, tmp_path: Path, onto_itself: bool, 
     assert store.exists(target) == (True, metadata)
     assert endpoint.read(target) == content
     assert endpoint.client().list_multipart_uploads(Bucket=endpoint.bucket).get("Uploads", []) == []
+
+
+@pytest.mark.parametrize("is_carried_out", [False, True])
+def test_completion_of_a_copy_is_lost(
+    swift_s3: S3Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool
+) -> None:
+    """If the repetition finds no upload, the copy counts unless the object there is still the one from before."""
+    store, client = new_store(swift_s3, copy_threshold=6 * 2**20), swift_s3.client()
+    (tmp_path / "large").write_bytes(b"x" * 11 * 2**20)
+    assert store.write(str(tmp_path / "large"), "large", {"x-amz-meta-a": "1"})
+    assert store.copy("large", "copy")
+    begin = Bucket.begin
+
+    def begin_later(bucket: Bucket, request: Any, **options: Any) -> Any:
+        if request.operation != "CompleteMultipartUpload":
+            return begin(bucket, request, **options)
+        (upload,) = client.list_multipart_uploads(Bucket=swift_s3.bucket)["Uploads"]
+        bucket_name, key, upload_id = swift_s3.bucket, upload["Key"], upload["UploadId"]
+        if is_carried_out:
+            found = client.list_parts(Bucket=bucket_name, Key=key, UploadId=upload_id)["Parts"]
+            client.complete_multipart_upload(
+                Bucket=bucket_name,
+                Key=key,
+                UploadId=upload_id,
+                MultipartUpload={"Parts": [{"PartNumber": each["PartNumber"], "ETag": each["ETag"]} for each in found]},
+            )
+        else:
+            client.abort_multipart_upload(Bucket=bucket_name, Key=key, UploadId=upload_id)
+        asked = begin(bucket, request, **options)
+        asked.call.attempts += 1
+        return asked
+
+    monkeypatch.setattr(Bucket, "begin", begin_later)
+    target = "another copy" if is_carried_out else "copy"
+    assert store.copy("large", target) is is_carried_out
+    assert swift_s3.read(target) == b"x" * 11 * 2**20
 
 
 def test_missing_objects(store: s3.RemoteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
