@@ -56,8 +56,11 @@ def together(options: Options, config_files: Sequence[str]) -> Options:
 
 def load(config_file: str, options: FileOptions, *, environ: Mapping[str, str] | None = None) -> Config:
     """Read a configuration file; see :func:`s3_uploader.config.load`."""
+    included: list[str] = []
     try:
-        config = loading.load(config_file, environ=environ, settings=options.overrides, foreign=options.foreign)
+        config = loading.load(
+            config_file, environ=environ, settings=options.overrides, foreign=options.foreign, included=included
+        )
     except ConfigError:
         if os.path.isdir(config_file):
             raise UsageProblem(
@@ -70,10 +73,12 @@ def load(config_file: str, options: FileOptions, *, environ: Mapping[str, str] |
                 f"{config_file} is neither a command nor a configuration file.", hint=f"Did you mean {nearest}?"
             ) from None
         raise
-    if os.path.realpath(config_file).startswith(os.path.join(os.path.realpath(config.base_dir), "")):
-        from s3_uploader.run.place import refuse_to_ship  # rarely needed
+    base = os.path.join(os.path.realpath(config.base_dir), "")
+    for path in (config_file, *included):
+        if os.path.realpath(path).startswith(base):
+            from s3_uploader.run.place import refuse_to_ship  # rarely needed
 
-        refuse_to_ship(config, "The configuration", config_file)
+            refuse_to_ship(config, "The configuration", path)
     return config
 
 

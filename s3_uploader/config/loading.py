@@ -41,15 +41,17 @@ def load(
     environ: Mapping[str, str] | None = None,
     settings: Sequence[str] = (),
     foreign: Collection[str] = (),
+    included: list[str] | None = None,
 ) -> Config:
     """Read the configuration file at ``path``; the environment and ``--set`` override it.
 
     :param environ: its variables ``S3_UPLOADER_…`` override the file; ``None`` means this process's environment.
     :param settings: each ``key=value``; they override the environment.
     :param foreign: variables that need not name a key; see :func:`password_variables`.
+    :param included: gets the paths of the files that it includes.
     :raises ConfigError: with every problem that was found.
     """
-    raw, places = _read(path)
+    raw, places = _read(path, found=included)
     environ = os.environ if environ is None else environ
     problems: list[str] = []
     if isinstance(raw, dict) and (settings or any(name.startswith("S3_UPLOADER_") for name in environ)):

@@ -87,6 +87,7 @@ def test_the_role_installs_what_units_prints(tmp_path: Path) -> None:
     assert "does not exist" not in printed
     config = tmp_path / "etc" / "s3-uploader.json"
     assert json.loads(config.read_text())["key_prefix"] == "{host}/"
+    assert config.stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "etc" / "credentials").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "etc" / "environment").read_text() == "AWS_REGION=eu-north-1\n"
     units = {path.name: path.read_text() for path in (tmp_path / "systemd").iterdir()}
@@ -108,6 +109,13 @@ def test_the_role_installs_what_units_prints(tmp_path: Path) -> None:
     assert code == 0, printed
     assert f"{tmp_path}/later does not exist. No run can begin without it." in printed
 
+    pinged = later | {"ping_url": "https://example.org/hush-hush"}
+    code, printed, _ = play(tmp_path, "--diff", s3_uploader_config=pinged)
+    assert code == 0, printed
+    assert json.loads(config.read_text()) == pinged
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert "hush-hush" not in printed
+
 
 def test_every_variable_has_a_default_and_is_used() -> None:
     """The role speaks of no variable that it does not explain, and explains none that it does not use."""
@@ -115,6 +123,6 @@ def test_every_variable_has_a_default_and_is_used() -> None:
     used = {name for path, text in texts.items() if path.parent.name != "defaults"
             for name in re.findall(r"\bs3_uploader_\w+", text)}  # fmt: skip
     defaults = yaml.safe_load(texts[ROLES / "s3_uploader" / "defaults" / "main.yml"])
-    own = {"s3_uploader_units", "s3_uploader_unit", "s3_uploader_config"}
+    own = {"s3_uploader_units", "s3_uploader_unit", "s3_uploader_has_secrets", "s3_uploader_config"}
     assert used == (set(defaults) | own)
     assert "s3_uploader_config:" in texts[ROLES / "s3_uploader" / "defaults" / "main.yml"]
