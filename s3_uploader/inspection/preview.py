@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -77,6 +78,10 @@ def look(place: Place, *, ledger: LedgerReader | None, clock: Clock, skip: Skip)
     """Decide for each file what a run would do with it."""
     destination = place.config.destination.name
     keeps = place.config.on_success == "keep"
+    if keeps and ledger is not None:
+        from s3_uploader.run.kept_files import were_shipped_elsewhere
+
+        keeps = not were_shipped_elsewhere(place.config, ledger, environ=os.environ, now=clock.now())
 
     def is_remembered(file: OpenFile) -> bool:
         return (

@@ -177,6 +177,17 @@ class Ledger(LedgerReader):
             self._write(work, durable=False)
         return len(gone)
 
+    def forget_kept(self, destination: str) -> int:
+        """Forget which files were shipped to a destination and kept; returns their number."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute(
+                "DELETE FROM kept WHERE destination = (SELECT id FROM destinations WHERE name = ?)",
+                (stored(destination),),
+            ).rowcount
+
+        return self._write(work, durable=False)
+
     # Runs
 
     def begin_run(self, *, started_at: float, pid: int, host: str, destination: str = "") -> int:

@@ -47,6 +47,11 @@ def ship_as_leader(
     :param begun: the scan, from the first file on that may be ready.
     :param run: the number of the run in the ledger.
     """
+    if place.config.on_success == "keep":
+        from s3_uploader.run.kept_files import forget_those_of_another_place
+
+        now = context.clock.now()
+        forget_those_of_another_place(place.config, ledger, environ=context.environ, now=now, emit=context.emit)
     store = make_store(place, context, ledger)
     settlement = make_settlement(place, context, ledger, store, scan, run, confirm_lock=lock.confirm)
     sightings = recalled_sightings(place, context, ledger)

@@ -154,7 +154,7 @@ def test_on_success_move_to(poisoned: Site) -> None:
 
 
 def test_on_success_keep(site: Site, fault_server: FaultServer) -> None:
-    """Files that are kept are shipped once, and again when they change."""
+    """Files that are kept are shipped once, and again when they change, or when they belong under other keys."""
     site.ship_to(fault_server, on_success="keep", on_conflict="overwrite")
     file = site.file(GOOD[0], b"first")
     assert site.run().code == 0
@@ -165,6 +165,15 @@ def test_on_success_keep(site: Site, fault_server: FaultServer) -> None:
     site.file(GOOD[0], b"second")
     assert site.run().code == 0
     assert fault_server.objects() == {GOOD[0]: b"second"}
+    site.settings["key_prefix"] = "later/"
+    assert "1 file (6 B) would be shipped" in site.run("run", "--dry-run").stdout
+    finished = site.run()
+    assert finished.code == 0
+    assert "The destination has changed, so 1 kept file will be uploaded again." in finished.stderr
+    assert fault_server.objects() == {GOOD[0]: b"second", f"later/{GOOD[0]}": b"second"}
+    fault_server.forget_requests()
+    assert site.run().code == 0
+    assert not fault_server.requests_of("PutObject")
 
 
 class TestConflicts:
