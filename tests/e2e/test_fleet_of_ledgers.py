@@ -85,7 +85,7 @@ def test_what_is_missing_on_the_command_line(site: Site, collected: Path) -> Non
     (site.place / "empty").mkdir()
     empty = call(site, "report", site.place / "empty", "--json")
     assert empty.code == 2
-    assert "there is none in it" in json.loads(empty.stdout)["message"]
+    assert "is not a ledger and contains none" in json.loads(empty.stdout)["message"]
     spool = call(site, "audit", collected, "--spool", "--set", "bucket=b")
     assert (spool.code, "--spool and --ledgers contradict each other." in spool.stderr) == (2, True)
     for command in ("report", "audit"):

@@ -112,7 +112,7 @@ def test_shares_by_location(site: Site, fault_server: FaultServer) -> None:
     refused = site.run("run", "--share", "1/2", "--quiet")
     if any(each.poll() is None for each in working):
         assert refused.code == 75, refused.stderr
-        assert "one share_by" in refused.stderr
+        assert "the same share_by" in refused.stderr
     fault_server.latency_seconds = 0.0
     assert [each.wait().code for each in working] == [0, 0], [each.stderr for each in working]
     assert site.left() == {}

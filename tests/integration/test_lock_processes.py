@@ -204,7 +204,7 @@ def test_who_may_only_read_the_spool_cannot_stop_uploads(spool: Path, state: Pat
             now=time.time,
             notice=said.append,
         ):
-            assert "is no run of this program" in said[0]
+            assert "is not a run of this program" in said[0]
             with pytest.raises(LockHeld):
                 take(descriptor, state)
     finally:
