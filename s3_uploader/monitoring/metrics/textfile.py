@@ -78,6 +78,7 @@ class MetricsFile:
         try:
             # One that steps aside reads the file and writes it again, and must not do so with the numbers of a run that
             # ends in between.
+            _insist_on_file(self._path)
             with _alone_in(os.path.dirname(self._path) or "."):
                 self._replace(make().encode(), durable=durable)
         except OSError as error:
@@ -105,6 +106,7 @@ def check_metrics_file(path: str) -> Finding:
     temporary = os.path.join(directory, f".{os.path.basename(path)}.check-{os.getpid()}")
     problem = ""
     try:
+        _insist_on_file(path)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         os.unlink(temporary)
         if os.path.isdir(path):
@@ -128,6 +130,18 @@ def check_metrics_file(path: str) -> Finding:
             "node_exporter's textfile collector reads no other files.",
         )
     return Finding(Severity.OK, "metrics_file", f"{shown_name(path)} can be written.")
+
+
+def _insist_on_file(path: str) -> None:
+    """Refuse what must not give way to a file: root would take ``/dev/null`` or ``/dev/stdout`` from all programs.
+
+    :raises OSError: if it is a device or a link to one, or a link to a stream of this process.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        is_stream = os.path.islink(path) and os.readlink(path).startswith("/proc/")
+        mode = os.stat(path).st_mode
+        if is_stream or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise OSError(errno.EINVAL, "Is not a regular file", path)
 
 
 def _belongs_to_another(path: str, directory: str) -> bool:

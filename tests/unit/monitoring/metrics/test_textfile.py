@@ -29,7 +29,7 @@ from s3_uploader.core.model import OTHER_LOCATIONS, Left, LocationTotals, RunRep
 from s3_uploader.monitoring.metrics import textfile
 from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
 from s3_uploader.monitoring.metrics.samples import CAUSES, OUTCOMES, exposition
-from s3_uploader.monitoring.metrics.textfile import MetricsFile
+from s3_uploader.monitoring.metrics.textfile import MetricsFile, check_metrics_file
 
 NOW = 1_600_000_000.25
 TOTALS = Totals(
@@ -487,3 +487,20 @@ def test_what_stands_in_the_place_of_the_file_is_not_read(
     assert plain(path.read_text())["run_in_progress_since_timestamp_seconds"] == NOW
     assert "# x" not in path.read_text()
     assert notices == []
+
+
+@pytest.mark.parametrize("kind", ["device", "stream"])
+def test_a_device_is_not_replaced(tmp_path: Path, notices: list[Event], kind: str) -> None:
+    """Whoever sets the metrics file to /dev/null or /dev/stdout, as root, does not take it from the whole machine."""
+    path = tmp_path / "x.prom"
+    with (tmp_path / "output").open("w") as output:
+        target = "/dev/null" if kind == "device" else f"/proc/self/fd/{output.fileno()}"
+        path.symlink_to(target)
+        found = check_metrics_file(str(path))
+        MetricsFile(str(path), notice=notices.append).measure(measured())
+    assert os.readlink(path) == target
+    assert sorted(os.listdir(tmp_path)) == ["output", "x.prom"]
+    assert found.fact == f"{path} cannot be written: Is not a regular file."
+    (notice,) = notices
+    assert isinstance(notice, Notice)
+    assert "x.prom cannot be written: Is not a regular file." in notice.message
