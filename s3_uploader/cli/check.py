@@ -103,7 +103,7 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
         keys.append(key)
         remote.extend(_look_for_echo(configuration, key))
 
-    with _ledger(ledger_path) as ledger:
+    with _ledger(ledger_path, local) as ledger:
         # The next run knows what is found here, and the check starts with what earlier runs have found.
         memory = None if ledger is None else ledger.endpoint_memory(prefix=assembly.ENDPOINT_MEMORY)
         store = assembly.shipping_store(
@@ -209,12 +209,18 @@ def _leads_back(how: str) -> Finding:
 
 
 @contextlib.contextmanager
-def _ledger(path: str) -> Iterator[Ledger | None]:
-    """Open the ledger, if there is one that can be written."""
+def _ledger(path: str, local: list[Finding]) -> Iterator[Ledger | None]:
+    """Open the ledger, if there is one that can be written. Damage that is found later is added to ``local``."""
+
+    def notice(sentence: str) -> None:
+        local.append(Finding(Severity.WARNING, "ledger", sentence))
+
     ledger = None
     if path and os.path.exists(path):
         with contextlib.suppress(StateError):
-            ledger = Ledger.open(path)
+            # A damaged one is left to the next run, which sets it aside with a warning.
+            Ledger.open_readonly(path).close()
+            ledger = Ledger.open(path, notice=notice)
     try:
         yield ledger
     finally:

@@ -190,7 +190,7 @@ def prevented(config: Config, error: UploaderError, *, environ: Mapping[str, str
     return diagnose(Observations(now=now, base_dir=config.base_dir, runs=runs, prevented=error))
 
 
-def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float) -> bool:
+def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, str], now: float, emit: Emit) -> bool:
     """Whether an earlier run has recently reported why none can begin; ``False`` if nothing can be remembered."""
     try:
         path = own_ledger_path(config, environ=environ)
@@ -200,7 +200,7 @@ def is_no_news(config: Config, error: UploaderError, *, environ: Mapping[str, st
             return not notes.is_due(os.path.dirname(path), NOTE_OF_FULL_DISK, now)
         if not os.path.exists(path):
             return False
-        with Ledger.open(path) as ledger:
+        with Ledger.open(path, notice=lambda sentence: emit(Notice("warning", sentence))) as ledger:
             memory = ledger.endpoint_memory(prefix=MEMORY_PREFIX)
             seen = Seen.recalled(memory)
             sayings = Sayings(seen.said, now=now)

@@ -17,7 +17,7 @@ _LONG_HELD_SECONDS = 60.0
 def tell_not_begun(config: Config, context: RunContext, error: UploaderError, *, at: float) -> None:
     """Measure an error that the caller raises. If an earlier run reported it recently, it is marked as repeated."""
     if context.is_one_of_many and isinstance(error, SpoolError | StateError):
-        error.is_repeated = notices.is_no_news(config, error, environ=context.environ, now=at)
+        error.is_repeated = notices.is_no_news(config, error, environ=context.environ, now=at, emit=context.emit)
     _measure(config, context, error, at=at)
 
 

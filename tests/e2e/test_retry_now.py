@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -61,6 +62,20 @@ def test_forget_everything(stuck: Site) -> None:
     for arguments in (["bedroom"], ["*-topic.dat"], ["--all"]):
         assert stuck.run("forget", *arguments).code == 0
         assert stuck.run().code == 1
+
+
+def test_forget_in_a_damaged_ledger(stuck: Site) -> None:
+    """A ledger that is damaged is set aside, and the command says under which name."""
+    path = json.loads(stuck.run("status", "--json").stdout)["ledger"]
+    for companion in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + companion)
+    with open(path, "wb") as file:
+        file.write(b"no ledger" * 500)
+    finished = stuck.run("forget", "--all")
+    assert (finished.code, finished.stdout) == (0, "0 files will be tried by the next run.\n")
+    assert "The ledger was damaged" in finished.stderr
+    assert "ledger.corrupt-" in finished.stderr
 
 
 def test_a_changed_on_conflict_ends_the_pause(stuck: Site) -> None:

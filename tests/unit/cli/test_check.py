@@ -68,3 +68,18 @@ def test_a_share_without_its_number(
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
     assert check(config_file, CheckOptions(settings=("share=/4",))) == 0
     assert "share-1-of-4 can be written" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_damaged_ledger_is_left_to_the_next_run(
+    config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check says that the next run sets it aside, and does not do so itself, without a word."""
+    settings = (f"state_dir={tmp_path / 'state'}",)
+    assert check(config_file, CheckOptions(settings=settings)) == 0
+    (directory,) = (tmp_path / "state").iterdir()
+    (directory / "ledger.sqlite3").write_bytes(b"no ledger" * 500)
+    before = sorted(directory.iterdir())
+    capsys.readouterr()
+    assert check(config_file, CheckOptions(settings=settings)) == 0
+    assert "The next run sets it aside and starts a new one." in " ".join(capsys.readouterr().out.split())
+    assert sorted(directory.iterdir()) == before
