@@ -11,7 +11,7 @@ Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 Longer: TypeAlias = Annotated[float, Meta(gt=0)]
 
-# What means the same of several kinds of destination.
+# Keys that mean the same for several kinds of destination.
 Host: TypeAlias = Annotated[str, Meta(min_length=1, description="Name or address of the server.")]
 Port: TypeAlias = Annotated[int, Meta(ge=1, le=65535, description="Port.")]
 PasswordFile: TypeAlias = Annotated[str | None, Meta(description="File that holds the password.")]
@@ -121,7 +121,7 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def name(self) -> str:
-        """How it is called in messages and in the ledger; its store has the same name."""
+        """Its name in messages and in the ledger; its store has the same name."""
         return self.bucket
 
 
@@ -164,7 +164,7 @@ class FtpDestination(
 
     @property
     def name(self) -> str:
-        """How it is called in messages and in the ledger; its store has the same name."""
+        """Its name in messages and in the ledger; its store has the same name."""
         return f"{self.host}:{self.port}"
 
 
@@ -235,7 +235,7 @@ class SftpDestination(
 
     @property
     def name(self) -> str:
-        """How it is called in messages and in the ledger; its store has the same name."""
+        """Its name in messages and in the ledger; its store has the same name."""
         return f"{self.host}:{self.port}"
 
 
@@ -258,5 +258,5 @@ class LocalDestination(
 
     @property
     def name(self) -> str:
-        """How it is called in messages and in the ledger; its store has the same name."""
+        """Its name in messages and in the ledger; its store has the same name."""
         return self.path

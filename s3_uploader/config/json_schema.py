@@ -16,8 +16,8 @@ _SYNONYM = "s3_bucket"
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of the file, short form of the destination included.
 
-    It holds what the types say: names, types, choices, ranges, and which keys go together. That a time zone exists,
-    for example, only :func:`~s3_uploader.config.load` finds out.
+    It states what the types state: names, types, choices, ranges, and which keys go together. Only
+    :func:`~s3_uploader.config.load` checks, for example, whether a time zone exists.
     """
     (schema,), definitions = msgspec.json.schema_components([Config], ref_template="#/$defs/{name}")
     long_form = definitions["S3Destination"]
@@ -30,7 +30,7 @@ def json_schema() -> dict[str, Any]:
     config["properties"] |= short_form
     config["required"].remove("destination")
     config["oneOf"] = [{"required": [name]} for name in (_BUCKET, _SYNONYM, "destination")]
-    # The keys of the short form stand beside base_dir only where there is no long form.
+    # The keys of the short form may be beside base_dir only if the long form is not used.
     for definition in definitions.values():
         _allow_units(definition.get("properties", {}))
     config["properties"] |= {
@@ -41,7 +41,7 @@ def json_schema() -> dict[str, Any]:
         },
     }
     config["dependentSchemas"] = {"destination": {"properties": dict.fromkeys(short_form, False)}}
-    schema["allowTrailingCommas"] = True  # Visual Studio Code then takes them for no mistake
+    schema["allowTrailingCommas"] = True  # so that Visual Studio Code does not mark them as mistakes
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "$defs": definitions}
 
 

@@ -1,6 +1,6 @@
 """Reads JSON with comments and trailing commas, and finds keys that occur twice.
 
-Plain JSON is read here only to find duplicate keys, which JSON allows and nobody means.
+Plain JSON is read here only to find duplicate keys, which JSON allows but nobody intends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def plain(text: bytes) -> bytes:
 
 
 def meant_at(text: bytes, at: int, said: str) -> str:
-    """What to do about a mistake at a byte of the text; empty if nothing is known of it.
+    """What to do about a mistake at a byte of the text; empty if its cause is unknown.
 
     :param said: what the decoder says about it.
     """
@@ -54,7 +54,7 @@ def meant_at(text: bytes, at: int, said: str) -> str:
 def doubled_keys(text: bytes) -> list[str]:
     """The keys, dotted, that occur twice in one object. The text must be valid JSON."""
     keys = [found[1] for found in _KEY.finditer(text) if found[2]]
-    # As a rule none is there twice in the whole file, and the parser that tells where each belongs is not imported.
+    # Usually no key occurs twice in the whole file, so the parser that tells objects apart is not imported.
     if len(set(keys)) == len(keys) and not any(b"\\" in key for key in keys):
         return []
     import json

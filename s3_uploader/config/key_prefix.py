@@ -1,6 +1,6 @@
 """The placeholders of ``key_prefix``, and the prefix that they give a file.
 
-What a placeholder stands for is a fact of the file and never the time of the upload, so that a file whose upload is
+The value of a placeholder is a property of the file, never the time of the upload, so that a file whose upload is
 tried again gets the same key. Double braces stand for literal ones.
 """
 
@@ -70,7 +70,7 @@ class Template:
         """Fill in the placeholders. An empty location also drops the slash after it."""
         values = {name: f"{moment[number]:0{digits}d}" for number, (name, digits) in enumerate(_DIGITS.items())}
         if len(moment) > len(_DIGITS) and moment[len(_DIGITS)]:
-            # The second time round the hour has another name: two minutes must not share a key.
+            # When the hour repeats, it has another name: two different minutes must not share a key.
             values["hour"] += AGAIN
         values |= {"location": location, "host": host, "date": "{year}-{month}-{day}".format(**values)}
         text = ""

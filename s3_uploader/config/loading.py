@@ -62,13 +62,13 @@ def load(
 
 
 def without_file(settings: Sequence[str], *, environ: Mapping[str, str] | None = None) -> Config:
-    """A configuration that only names a destination: that of ``settings`` and of the environment.
+    """A configuration that only names a destination, from ``settings`` and the environment.
 
     :raises ConfigError: with every problem that was found.
     """
     from s3_uploader.config.overrides import lay_over, of_command_line, of_environment
 
-    # There is no spool; what asks for a destination only looks at none.
+    # There is no spool, and commands that need only a destination do not look at it.
     raw: dict[str, Any] = {"base_dir": "/nonexistent"}
     problems: list[str] = []
     environ = os.environ if environ is None else environ
@@ -121,8 +121,8 @@ def _read(
     """A file's content merged over its included defaults, and for each included key the file it comes from.
 
     :param including: the real paths of the files that include it, the outermost first.
-    :param name: how the last of those names it.
-    :param found: gets the paths of the included files.
+    :param name: its path as the last of those files gives it.
+    :param found: collects the paths of the included files.
     """
     try:
         text = _text_of(path)
@@ -198,7 +198,7 @@ def _is_replaced(name: str, values: Mapping[str, Any]) -> bool:
 
 
 def decode(text: bytes, *, source: str) -> Config:
-    """The configuration in ``text``; ``source`` is how problems name where it came from.
+    """The configuration in ``text``; ``source`` names its origin in problems.
 
     :raises ConfigError: with every problem that was found.
     """
@@ -206,7 +206,7 @@ def decode(text: bytes, *, source: str) -> Config:
 
 
 def _decoded(text: bytes, *, source: str) -> Any:
-    # Some editors begin a UTF-8 file with a byte order mark, which JSON does not know (RFC 8259, 8.1).
+    # Some editors begin a UTF-8 file with a byte order mark, which JSON does not allow (RFC 8259, 8.1).
     text = text.removeprefix(b"\xef\xbb\xbf")
     try:
         value = msgspec.json.decode(text)
@@ -219,7 +219,7 @@ def _decoded(text: bytes, *, source: str) -> Any:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             where, at = _where(text, str(error))
             raise ConfigError(source, [f"is not valid JSON: {where}"], hint=_meant_by(text, at, where)) from None
-    # Of two values of one key the decoder keeps one, and the colon of the other is missing.
+    # If a key occurs twice, the decoder keeps one value, so its JSON form has fewer colons than the text.
     if text.count(b":") != _colons(value) or b"\\u003" in text:
         from s3_uploader.config.jsonc import doubled_keys
 

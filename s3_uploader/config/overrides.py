@@ -1,6 +1,6 @@
 """Values that override the file: environment variables, and over these ``--set`` on the command line.
 
-``S3_UPLOADER_SETTLE_SECONDS=30`` and ``--set settle_seconds=30`` say the same, and so do
+``S3_UPLOADER_SETTLE_SECONDS=30`` and ``--set settle_seconds=30`` mean the same, and so do
 ``S3_UPLOADER_DESTINATION__HOST=h`` and ``--set destination.host=h``. The case of a variable does not matter, except in
 the name of a location: ``S3_UPLOADER_LOCATIONS__Kitchen__KEY_PREFIX``. A value is read by the type of its key: text as
 it is, numbers, booleans, lists and objects as JSON. An empty value means ``null`` where the key allows it.
@@ -25,7 +25,7 @@ _OPTION = "--set"
 _PASSWORD = "S3_UPLOADER_FTP_PASSWORD"
 _PASSPHRASE = "S3_UPLOADER_SFTP_PASSPHRASE"
 _SECRETS = (_PASSWORD, "S3_UPLOADER_SFTP_PASSWORD", _PASSPHRASE)
-# What Kubernetes sets in every container beside a Service that is called s3-uploader.
+# Kubernetes sets these in every container if there is a Service called s3-uploader.
 _OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 
 
@@ -104,7 +104,7 @@ def lay_over(
 ) -> dict[str, str]:
     """Change ``raw`` in place, layer by layer; returns the source of each changed key, dotted.
 
-    :param foreign: variables that may name no key.
+    :param foreign: variables that need not name a key.
     """
     places: dict[str, str] = {}
     for layer in layers:

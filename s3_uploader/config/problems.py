@@ -14,7 +14,7 @@ from s3_uploader.core.text import shown_value
 _RETIRED = {("engine", "crt"): "crt is no longer an engine; leave the key out for the default, native, which is faster"}
 """Values that a key accepted in earlier versions, and what to write instead."""
 _FORMS = {"share": "K/N with K from 0 to N - 1, and N at most 10,000"}
-"""The values of keys whose pattern would say too little to a person."""
+"""Descriptions of values, for keys whose pattern would not be clear to a person."""
 _CREDENTIALS = (
     "is not a key, since AWS credentials do not belong in this file; put them into the environment (AWS_ACCESS_KEY_ID, "
     "AWS_SECRET_ACCESS_KEY), or into ~/.aws/credentials and name its section with profile"
@@ -77,7 +77,7 @@ def wrong(name: str, value: Any, hint: Any) -> str:
 
 
 def _with_unit(name: str, text: str) -> str:
-    """How a key may be written with a unit, for somebody who wrote text."""
+    """How a value may be written with a unit, for somebody who wrote a string."""
     if text.isdigit():
         return ""
     if is_duration(name):

@@ -50,7 +50,7 @@ def whole(config: Config) -> Config:
 
 
 def unasked(before: Config, now: Config) -> str:
-    """A warning about a share that nobody asked for; empty if somebody did.
+    """A warning about a share that was not requested explicitly; empty if it was.
 
     A task of a Slurm array may have a spool of its own, and then most of its files would stay.
     """

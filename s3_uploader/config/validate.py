@@ -26,20 +26,20 @@ _ARN = (
     "((s3|s3-object-lambda):[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}"
     "|s3-outposts:[a-z0-9-]+:[0-9]{12}:outpost[/:][A-Za-z0-9-]{1,63}[/:]accesspoint[/:][A-Za-z0-9-]{1,63})"
 )
-"""What botocore takes for the ARN of an access point. With any other it refuses each single request."""
+"""What botocore accepts as the ARN of an access point. With any other ARN it refuses every request."""
 _SERVICES = ("s3", "s3-object-lambda", "s3-outposts")
 _AN_ARN = "arn:aws:s3:eu-west-1:111122223333:accesspoint/my-point"
 _MOST_SECONDS = 10**9
 _MOST = 2**63 - 1
 _TIME_ZONE = "Europe/Madrid"
-"""One that every database has."""
+"""A time zone that every database has."""
 
 
 def contradictions(values: dict[str, Any]) -> Iterator[str]:
     """Find the problems that types do not show. Keys that were not given, or were refused already, are missing here."""
     name = values.get("timezone", "UTC")
     if name not in ("UTC", "local") and not _is_time_zone(name):
-        # A list of all time zones would tell too whether there are any: by opening each file of the database.
+        # Listing all time zones would also show whether there are any, but it opens every file of the database.
         if _is_time_zone(_TIME_ZONE):
             yield f"timezone: {shown_value(name)} is not a known time zone; write it like {_TIME_ZONE}"
         else:
@@ -62,7 +62,7 @@ def contradictions(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _nul_problems(values: dict[str, Any]) -> Iterator[str]:
-    """No path, name or header can hold one, and each library says so in its own way."""
+    """No path, name or header can contain a NUL, and each library reports it in its own way."""
     return (f"{key}: holds a NUL character" for key, value in values.items() if _holds_nul(value))
 
 
@@ -77,7 +77,7 @@ def _holds_nul(value: object) -> bool:
 
 
 def _number_problems(values: dict[str, Any]) -> Iterator[str]:
-    """Timers, sockets and the ledger take larger numbers for errors. All fractional numbers are seconds."""
+    """Timers, sockets and the ledger refuse larger numbers. All fractional numbers are seconds."""
     for key, value in values.items():
         if isinstance(value, float) and value > _MOST_SECONDS:
             yield f"{key}: must be at most {_MOST_SECONDS:,} seconds (31 years)"

@@ -69,8 +69,8 @@ class StopRequest:
     def request_first(self) -> None:
         """Make the first request if there is none. A second one would cancel what the first one lets finish.
 
-        May be called as :meth:`request` may, also by several threads at once: so it takes no lock, which a signal
-        handler might meet in the thread that it has interrupted.
+        Like :meth:`request` it may be called from a signal handler, and by several threads at once. So it takes no
+        lock: a signal handler might find it held by the thread that it has interrupted.
         """
         self.requests = self.requests or 1
         self._wake()
@@ -122,7 +122,7 @@ class ScanTrigger:
 class Latch:
     """An event that happens once, on another thread, and that one thread waits for.
 
-    A thread that gets no memory in the middle of :meth:`threading.Event.set` ends with the event's own lock held, and
+    If memory runs out in the middle of :meth:`threading.Event.set`, the thread ends with the event's own lock held, and
     whoever waits for the event waits for ever. :attr:`set` needs no memory.
     """
 
@@ -140,11 +140,11 @@ class Latch:
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread, and wait until it is at its work, but not forever.
+    """Start a thread, and wait for a bounded time until it is at work.
 
-    ``Thread.start`` waits without a limit for a thread that the system has created. If that finds no memory for its
-    first call, it ends at once, and says nothing to whoever waits. If it finds none a moment later, it counts as
-    started, and never does its work.
+    ``Thread.start`` waits without a limit for a thread that the system has created. If that gets no memory for its
+    first call, it ends at once without waking the waiter. If it gets none a moment later, it counts as started but
+    never does its work.
 
     :raises RuntimeError: if no thread can be created, or if it has not begun in time.
     """
@@ -159,7 +159,7 @@ def start_thread(thread: threading.Thread) -> None:
         is_at_work.set()
         work()
 
-    # A method, as of any thread: what watches over threads (Sentry) wraps the function of it, and passes the thread.
+    # A method, as in any thread: tools that watch threads (Sentry) wrap its function and pass the thread.
     thread.run = MethodType(run, thread)  # type: ignore[method-assign]
     thread.start()
     until = time.monotonic() + START_SECONDS

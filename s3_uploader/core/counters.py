@@ -100,7 +100,7 @@ class RunCounters:
         self.left[reason.value] += 1
         if candidate is not None and reason not in _NOT_WAITING:
             self.count_waiting(candidate)
-            # Scans begin with the oldest, so that those come first that have been so for longest.
+            # Scans begin with the oldest files, so the first ones have been in this state for longest.
             if reason in _NOT_FINISHED and len(self.not_finished) < _MOST_NOT_FINISHED:
                 self.not_finished.append((candidate, reason))
 

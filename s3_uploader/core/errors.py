@@ -28,13 +28,13 @@ SIMULATED = "(simulated)"
 FAILING_DISK = (
     "Its disk or network share may be failing: see what the kernel says (`dmesg`), and save what can still be read."
 )
-"""The hint where the kernel does not deliver what it has."""
+"""The hint if the kernel does not deliver the bytes of a file."""
 DEAD_MOUNT = "Mount its file system again, or repair its disk or server: the kernel says more (`dmesg`)"
-"""What to do about a directory of this program whose file system does not answer. The sentence goes on."""
+"""The beginning of the hint about a directory of this program whose file system does not answer."""
 _OF_A_FAILING_DISK = frozenset(
     {
         *(errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENOMEDIUM, errno.ESHUTDOWN, errno.EREMOTEIO),
-        # What the mounts of other machines (NFS, SMB) and programs (FUSE) say while these do not answer.
+        # The errors of mounts from other machines (NFS, SMB) and programs (FUSE) while these do not answer.
         *(
             errno.ENOTCONN,
             errno.ESTALE,
@@ -57,7 +57,7 @@ def is_of_a_failing_disk(error: OSError) -> bool:
 def remedy_of(error: OSError, *, denied: str) -> str:
     """The remedy for an operation that failed in the spool; empty if none is known.
 
-    :param denied: that for missing rights.
+    :param denied: the remedy for missing permissions.
     """
     if error.errno in (errno.EACCES, errno.EPERM):
         return denied
@@ -80,7 +80,7 @@ WITHOUT_MEMORY = (
     "without exception set",
     "without setting an exception",
 )
-"""What Python and the loader of libraries say where there is no memory left, not even for an error of its own."""
+"""Messages of Python and the loader of libraries when no memory is left, not even for an error of its own."""
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -99,7 +99,7 @@ class Scope(enum.Enum):
 
 
 class UploaderError(Exception):
-    """Root of every error that this package raises on purpose. Passwords in URLs do not get into it.
+    """Root of every error that this package raises on purpose. Passwords in URLs are removed.
 
     :param message: one sentence that states the fact.
     :param hint: one sentence that says what to do, or empty.
@@ -119,8 +119,8 @@ class UploaderError(Exception):
         return with_hint(self.message, self.hint)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The usual way passes only the message to the constructor. Where that needs more, a pool of processes that gets
-        # such an error from one of them breaks, or waits for ever.
+        # By default, unpickling passes only the message to the constructor. If that needs more, a pool of processes
+        # that receives such an error from one of them breaks, or waits for ever.
         return _again, (type(self), self.args, self.__dict__)
 
 

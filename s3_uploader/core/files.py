@@ -136,8 +136,8 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | No
     :raises OSError: if that is not possible; the old file remains then.
     """
     directory, name = os.path.split(path)
-    # The collector reads *.prom only, so it never takes this one. The name is always the same, so that killed runs do
-    # not leave one each.
+    # The collector reads *.prom only, so it never takes this one. The name is always the same, so that killed runs
+    # leave at most one.
     temporary = os.path.join(directory, f".{name}.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
@@ -158,9 +158,9 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | No
 
 
 def close_quietly(descriptor: int) -> None:
-    """Close a descriptor of which nothing is expected any more.
+    """Close a descriptor and ignore errors, because nothing more depends on it.
 
-    It is gone after an error too (``close(2)``). File systems in user space report one if their program has died.
+    It is closed even after an error (``close(2)``). File systems in user space report one if their program has died.
     """
     with contextlib.suppress(OSError):
         os.close(descriptor)
@@ -307,13 +307,13 @@ def try_range(descriptor: int, *, first: int, length: int, shared: bool, by_proc
 
 
 def release_range(descriptor: int, *, first: int, length: int, by_process: bool) -> None:
-    """Let go. A copy of the descriptor in a process that was forked would hold the lock otherwise."""
+    """Release the lock. Otherwise a copy of the descriptor in a forked process would keep it."""
     with contextlib.suppress(OSError):
         _set_range(descriptor, fcntl.F_UNLCK, first, length, by_process)
 
 
 def is_held(descriptor: int, *, first: int, length: int, by_process: bool) -> bool:
-    """Whether anybody holds a lock in the range; takes none. What a process holds as its own it does not see."""
+    """Whether anybody holds a lock in the range; takes none. It does not see locks that belong to this process."""
     return in_the_way(descriptor, first=first, length=length, by_process=by_process) is not None
 
 

@@ -1,4 +1,4 @@
-"""What is found to be wrong: by a check before a run, with a spool that is not emptied, with files of no layout."""
+"""Findings: of a check before a run, about a spool that is not emptied, about files that match no layout."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def was_replaced() -> bool:
     """Whether the program that is installed now is another one than this process has loaded.
 
-    What the process has not imported yet, and other processes that it starts, would be of the other one.
+    Modules that the process has not imported yet, and processes that it starts, would be those of the other one.
     """
     return _identity() != _LOADED
 

@@ -13,7 +13,7 @@ _FIND_MODULES = "import sys; sys.path[:] = [sys.argv.pop(1), *filter(None, sys.p
 def is_known() -> bool:
     """Whether the interpreter can be started once more.
 
-    In a program with Python in it (uWSGI, one that PyInstaller has made) the executable is that program, if any.
+    In a program that embeds Python (uWSGI, or one made by PyInstaller) the executable is that program, if any.
     """
     name = os.path.basename(sys.executable or "").lower()
     return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)

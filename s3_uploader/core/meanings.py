@@ -1,6 +1,6 @@
 """The meaning of an error's origin: the cause that ``status`` names, whether it passes, and what a person can do.
 
-A run that meets no error does not read this.
+A run without errors does not load this module.
 """
 
 from __future__ import annotations

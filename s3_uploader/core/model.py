@@ -128,8 +128,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     :param already_there: the same content was under the key before, nothing was replaced.
     :param stored_size: number of bytes stored, where they are not those of the file but compressed ones.
     :param encoding: how they are compressed; empty if they are not.
-    :param after_lost_answer: it was found under the key after an attempt without an answer, which may have stored it,
-        or it was there before.
+    :param after_lost_answer: it was found under the key after an attempt without an answer: either that attempt has
+        stored it, or it was there before.
     """
 
     key: str
@@ -157,7 +157,7 @@ directories, and hold no slash."""
 class Left(enum.Enum):
     """Why an entry of the spool was left where it is, without that being a failure.
 
-    The values are identifiers: the ledger, JSON and the metrics have them. Their words are in ``monitoring/words.py``.
+    The values are identifiers in the ledger, JSON and the metrics. Their words are in ``monitoring/words.py``.
     """
 
     FRESH = "fresh"
@@ -217,7 +217,7 @@ class Untouchable(msgspec.Struct, frozen=True):
 class RunEnd(enum.Enum):
     """What ended a run.
 
-    The values are identifiers: the ledger and JSON have them. Their words are in ``monitoring/words.py``.
+    The values are identifiers in the ledger and JSON. Their words are in ``monitoring/words.py``.
     """
 
     DONE = "done"

@@ -20,14 +20,14 @@ def allowed() -> int:
 
 
 class Effort:
-    """How much of its time this process works, or waits for a processor, from now on."""
+    """Measures, from now on, the share of its time in which this process works or waits for a processor."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._before = _busy_seconds()
 
     def share(self) -> float:
-        """The share since it was made, from 0 on; with several threads it may exceed 1."""
+        """The share since this object was made; with several threads it may exceed 1."""
         passed = time.monotonic() - self._began
         return (_busy_seconds() - self._before) / passed if passed > 0 else 0.0
 

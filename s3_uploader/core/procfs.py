@@ -1,6 +1,6 @@
-"""All that is read from ``/proc``: processes and the files that they have open, locks, mounts, this boot.
+"""Everything that is read from ``/proc``: processes and the files that they have open, locks, mounts, this boot.
 
-Nothing here fails: where ``/proc`` does not tell, for want of rights or because it is not there, the answer is empty.
+Nothing here fails: if ``/proc`` is missing, or this user may not read the entry, the answer is empty.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _OF_ONE_HOST = frozenset(
 
 
 class Credentials(NamedTuple):
-    """What the kernel grants a process its rights by.
+    """The identity by which the kernel grants a process its permissions.
 
     :param uid: of the user who started it, also where it is installed set-user-ID.
     :param groups: of that user, the supplementary ones included.
-    :param overrides: whether it has the capability to pass over the permissions of files.
+    :param overrides: whether it has the capability to override the permissions of files.
     """
 
     uid: int
@@ -65,14 +65,14 @@ class Credentials(NamedTuple):
 
 
 def is_alive(pid: int) -> bool | None:
-    """Whether there is such a process; ``None`` where that cannot be seen."""
+    """Whether there is such a process; ``None`` if that cannot be seen."""
     if not os.path.isdir("/proc/self"):
         return None
     return os.path.isdir(f"/proc/{pid}")
 
 
 def state_of(pid: int) -> str:
-    """What a process does, in words."""
+    """The state of a process, in words."""
     fields = _stat(pid)
     return _STATES.get(fields[0].decode("ascii", "replace"), "") if fields else ""
 
@@ -142,9 +142,9 @@ def command_of(pid: int) -> str:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """A command line as it may be shown and noted: what ``--set`` gives stays out, and so do passwords in URLs.
+    """A command line as it may be shown and recorded: without the values of ``--set`` and passwords in URLs.
 
-    This program refuses secrets behind ``--set``; a run of an earlier version may still have some there.
+    This program refuses secrets in ``--set``, but a run of an earlier version may have some there.
     """
     shown = []
     follows = False
@@ -183,8 +183,8 @@ def credentials_of(pid: int) -> Credentials | None:
         groups = {int(found[b"Gid"].split()[0]), *map(int, found[b"Groups"].split())}
         has_capability = bool(int(found[b"CapEff"], 16) & _CAP_DAC_OVERRIDE)
         real, effective = (int(number) for number in found[b"Uid"].split()[:2])
-        # A program that is installed set-user-ID lends its capabilities. In a user namespace of their own everybody
-        # has all of them, which mean nothing outside of it.
+        # A program that is installed set-user-ID lends its capabilities. A process in a user namespace of its own
+        # has all of them, but they mean nothing outside it.
         overrides = has_capability and real == effective and _user_namespace(pid) == _user_namespace(os.getpid()) != ""
         return Credentials(real, frozenset(groups), overrides)
     except (OSError, KeyError, IndexError, ValueError):
@@ -210,7 +210,7 @@ def boot_time() -> float:
 
 
 def boot_id() -> str:
-    """What tells this boot of this machine from every other."""
+    """The identifier of this boot of this machine."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii", errors="replace") as file:
             return file.read().strip()
@@ -219,7 +219,7 @@ def boot_id() -> str:
 
 
 def pid_namespace() -> str:
-    """What tells the numbers of our processes from those of another container."""
+    """The identifier of the namespace of our process numbers: another container has another one."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -280,7 +280,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     """One line of ``mountinfo``.
 
     :param device: ``major:minor``, the same for all mounts of one file system.
-    :param root: what of the file system is mounted, seen from its own root.
+    :param root: the directory of the file system that is mounted, as a path from its own root.
     :param options: those of the file system itself.
     """
 

@@ -1,8 +1,8 @@
 """A share K/N of a spool's files: which files it owns, how it is written, and where it is given.
 
-A file belongs to the share into whose part of all CRC-32s that of its name falls. The parts are ranges and not
-remainders, so that a share is a range of bytes in the spool's lock file: shares of any two divisions exclude each other
-exactly where they have files in common.
+Each share owns a range of all CRC-32s, and the files whose names have a CRC-32 in it. Ranges are used, not remainders,
+because a share is then a range of bytes in the spool's lock file: shares of any two divisions exclude each other
+exactly if they have files in common.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SLURM_INDEX, _SLURM_COUNT = "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"
 _SLURM_FIRST, _SLURM_LAST = "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX"
 _KUBERNETES_INDEX = "JOB_COMPLETION_INDEX"
 INDEXES = (_SLURM_INDEX, _KUBERNETES_INDEX)
-"""The variables in which schedulers say K to the task that ships a share ``/N``."""
+"""The variables in which schedulers pass K to the task that ships a share ``/N``."""
 
 
 class Share(msgspec.Struct, frozen=True, order=True):
@@ -58,7 +58,7 @@ class Share(msgspec.Struct, frozen=True, order=True):
         return value * self.count >> 32 == self.index
 
     def owns(self, path: str) -> bool:
-        """Whether the file belongs to it whose producer calls it ``path``, relative to the spool."""
+        """Whether the file that its producer calls ``path``, relative to the spool, belongs to it."""
         return self.owns_hash(zlib.crc32(os.fsencode(path)))
 
     def select(self, directory: Sequence[str], names: Iterable[str]) -> list[bool]:
@@ -92,7 +92,7 @@ def of_directory(name: str) -> Share | None:
 
 
 def of_range(first: int, length: int) -> Share | None:
-    """The share that has exactly these hashes; ``None`` if that is the whole, or no share's."""
+    """The share that has exactly these hashes; ``None`` if these are all hashes, or no share has these."""
     if not 0 < length < HASHES:
         return None
     count = round(HASHES / length)
@@ -103,8 +103,8 @@ def of_range(first: int, length: int) -> Share | None:
 def chosen(text: str | None, environ: Mapping[str, str]) -> Share | None:
     """The share that a run has to ship, ``None`` for all files.
 
-    ``K/N`` says it all. ``/N`` takes K from the task of a Slurm array or from the pod of an indexed Kubernetes job.
-    With nothing given, a Slurm array says both numbers.
+    ``K/N`` is complete. ``/N`` takes K from the task of a Slurm array or from the pod of an indexed Kubernetes job.
+    If nothing is given, a Slurm array provides both numbers.
 
     :raises UsageProblem: if what is given makes no share.
     """
@@ -119,7 +119,7 @@ def chosen(text: str | None, environ: Mapping[str, str]) -> Share | None:
 
 
 def _with_index(count: str, environ: Mapping[str, str]) -> Share | None:
-    """The share whose index a scheduler says; ``count`` is written as ``/N``."""
+    """The share whose index a scheduler provides; ``count`` is written as ``/N``."""
     said = {name: _number(environ[name]) for name in INDEXES if name in environ}
     if not said:
         raise UsageProblem(
@@ -132,7 +132,7 @@ def _with_index(count: str, environ: Mapping[str, str]) -> Share | None:
             f"{told}: which of them is K of the share {count} is not clear.", hint=f"Write it as K{count}."
         )
     if _SLURM_LAST in environ:
-        # Every task of an array is refused if one of them has no share: then a share is without a task.
+        # If one task of an array has no share, every task is refused, because then some share has no task.
         said[_SLURM_LAST] = _number(environ[_SLURM_LAST])
     for name, value in said.items():
         try:
@@ -150,7 +150,7 @@ def _of_slurm(environ: Mapping[str, str]) -> Share | None:
     first, last = _number(environ.get(_SLURM_FIRST, "0")), _number(environ.get(_SLURM_LAST, index))
     if (index, count, first, last) == ("0", "1", "0", "0"):
         return None
-    # A task of an array that counts otherwise may well have the number of a share, but another share has no task.
+    # In an array that is numbered otherwise a task may have the number of a share, but another share has no task.
     is_divided = first == "0" and (_SLURM_LAST not in environ or last == _before(count))
     try:
         if is_divided:

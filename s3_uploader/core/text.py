@@ -86,7 +86,7 @@ _NAMED_SECRET = (
     r"(?i)((?:secret|token|passw|passphrase|private.?key)[\w-]{0,40}[\\\"']{0,2}\s{0,4}[:=]\s{0,4}(?:bearer\s{1,4})?)"
     r"(?:\\?\"[^\"]{1,4000}\"?|'[^']{1,4000}'?|[^\s,;}\"']{8,4000})"
 )
-"""A name and its value. A word after a colon may be text; so values without quotes are long."""
+"""A name and its value. A word after a colon may be plain text, so an unquoted value must be long to match."""
 
 
 def without_passwords(text: str) -> str:
@@ -129,7 +129,7 @@ def _escaped(character: str) -> str:
     if character.isprintable():
         return character
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8 (PEP 383)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8 (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     if code <= 0xFF:
         # U+0085, not byte 0x85: the two must not look the same.

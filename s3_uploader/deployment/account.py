@@ -41,7 +41,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """The account of a service.
 
     :param user: ``None`` for a dynamic user of systemd.
-    :param sees_writers: whether it owns all files and so can ask the kernel about writers without a capability.
+    :param sees_writers: whether it owns all files, and so can ask the kernel about writers without a capability.
     """
 
     user: str | None
@@ -122,7 +122,7 @@ def facts_of(spools: Sequence[str]) -> SpoolFacts:
         owner=user_name(tops[0].status.st_uid),
         owner_owns_all=len({each.st_uid for each in statuses}) == 1,
         others_read=_all_have(directories, 0o005) and _all_have(files, 0o004),
-        # In a sticky directory everybody may write, but remove only what is his.
+        # In a sticky directory everybody may write, but remove only files of their own.
         others_take=_all_have(directories, 0o007) and not _any_has(directories, stat.S_ISVTX),
         group=_sharing_group(directories, files),
         entries=tuple(seen),

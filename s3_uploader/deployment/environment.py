@@ -1,4 +1,4 @@
-"""The environment of a service: the file of variables that systemd reads for it, and what the shell has beside that."""
+"""The environment of a service: the file of variables that systemd reads, and variables that only the shell has."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def variables_in(path: str) -> dict[str, str]:
 
 
 def only_here(here: Mapping[str, str], there: Mapping[str, str], names: Iterable[str]) -> list[str]:
-    """Of these names those that have a value here and another one, or none, there; sorted."""
+    """Those of the names, sorted, that have a value here, and another one or none there."""
     return sorted(name for name in names if name in here and here[name] != there.get(name))
 
 

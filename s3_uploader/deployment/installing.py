@@ -24,7 +24,7 @@ class UnitFile(msgspec.Struct, frozen=True):
 
 
 def sealed(text: str) -> str:
-    """Append a line to the text that shows later whether the file was edited."""
+    """Append a line from which a later run of the command can tell whether the file was edited."""
     return f"{text}{_SEAL}{_digest(text)}\n"
 
 
@@ -57,7 +57,7 @@ def _outcome(file: UnitFile, *, force: bool) -> str:
     if not os.path.lexists(file.path):
         return "written"
     there = ""
-    # A unit that is masked is a link to /dev/null, and that is somebody's decision too.
+    # A masked unit is a link to /dev/null: a decision of the administrator, which stays.
     if os.path.isfile(file.path) and not os.path.islink(file.path):
         with open(file.path, encoding="utf-8", errors="replace") as existing:
             there = existing.read()
@@ -73,12 +73,12 @@ def _outcome(file: UnitFile, *, force: bool) -> str:
 
 def _write(file: UnitFile) -> None:
     directory, name = os.path.split(file.path)
-    # cron reads no file with a dot in its name, systemd none that ends in .tmp: nobody sees half of one.
+    # cron reads no file with a dot in its name, and systemd none that ends in .tmp: neither reads a partial file.
     temporary = os.path.join(directory, f".{name}.{os.getpid()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        error.filename = file.path  # which is what somebody wants to have there
+        error.filename = file.path  # a person knows this path, not that of the temporary file
         raise
     try:
         with open(descriptor, "w", encoding="utf-8") as stream:

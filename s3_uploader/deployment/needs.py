@@ -1,4 +1,4 @@
-"""Finds what configurations need of the machine: directories to write, files to read, the network."""
+"""Finds what configurations need from the machine: directories to write, files to read, the network."""
 
 from __future__ import annotations
 

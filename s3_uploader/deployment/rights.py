@@ -70,11 +70,11 @@ def obstacle(entries: Sequence[Entry], user: str, *, takes: bool) -> str:
     """
     found = _ids(user)
     if found is None:
-        return ""  # a user that is to be made yet; nobody knows of what groups
+        return ""  # a user that does not exist yet, whose groups are unknown
     uid, groups = found
     for entry in entries:
         if entry.has_acl:
-            continue  # more than the mode tells
+            continue  # the mode alone does not decide
         wanted = (0o7 if takes else 0o5) if entry.is_directory else 0o4 if stat.S_ISREG(entry.status.st_mode) else 0
         is_his = uid in (entry.status.st_uid, entry.sticky_for)
         if _granted(entry.status, uid, groups) & wanted != wanted or (

@@ -118,7 +118,7 @@ def watch_service(plan: Plan) -> str:
 
 
 def _common(plan: Plan) -> dict[str, str | int | Sequence[str]]:
-    """What both services have."""
+    """The lines that both services share."""
     drain = plan.needs.drain_seconds
     is_networked = not plan.needs.is_local
     return {

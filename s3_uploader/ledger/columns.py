@@ -26,14 +26,14 @@ SHIPPED_COLUMNS = (
 SHIPPED_WITH_NAME = ", ".join(
     "destinations.name" if column == "destination" else f"shipped.{column}" for column in SHIPPED_COLUMNS.split(", ")
 )
-"""The same with the name of the destination in place of its number,"""
+"""The same columns of ``SHIPPED_AND_NAME``, with the name of the destination in place of its number."""
 SHIPPED_AND_NAME = "shipped JOIN destinations ON destinations.id = shipped.destination"
-"""which stands in this."""
+"""The tables that these columns are in."""
 _LONGEST_MESSAGE = 4000
 _NUMBER = (int, float)
 _NONE = type(None)
-# What SQLite gives for each column. It keeps what does not fit a column's type as it is, so a damaged file may hold
-# anything in any of them.
+# The types that SQLite returns for each column. It stores a value that does not fit a column's type unchanged, so a
+# damaged file may hold anything in any column.
 _SHIPPED_TYPES: tuple[tuple[type, ...], ...] = (
     *((str, bytes), (str, bytes, _NONE), (str, bytes), (str, bytes), (int,), (int,), (*_NUMBER, _NONE), _NUMBER),
     *(_NUMBER, (str,), (str,), (str,), (str,), (int,), (int, _NONE), (int, _NONE), (str,)),
@@ -43,7 +43,7 @@ _FAILING_TYPES: tuple[tuple[type, ...], ...] = (
     *((str, bytes), (str, bytes), (str,)),
 )
 _CHECKED: set[tuple[type, ...]] = set()
-"""The combinations of types of ``SHIPPED_COLUMNS`` that were found good, with those of columns behind them."""
+"""The combinations of types of ``SHIPPED_COLUMNS``, and of any columns after them, that were found valid."""
 _PROOF_LABELS = {proof: proof.label for proof in Proof}
 _PROOFS = {label: proof for proof, label in _PROOF_LABELS.items()}
 
@@ -65,7 +65,7 @@ def restored(value: str | bytes) -> str:
 
 
 def behind(prefix: str) -> str | bytes:
-    """What comes behind all texts that begin with ``prefix``, in the order of SQLite: any blob is behind any text."""
+    """A value that SQLite sorts after all texts that begin with ``prefix``: any blob comes after any text."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else b""
 
 
@@ -189,7 +189,7 @@ def run_row(values: tuple[Any, ...]) -> RunRow:
 
 
 def _check(values: tuple[Any, ...], types: tuple[tuple[type, ...], ...]) -> None:
-    # A query may ask for more columns than these, behind them.
+    # A query may select more columns after these.
     for value, expected in zip(values, types, strict=False):
         if not isinstance(value, expected):
             raise _damaged(f"{type(value).__name__} where {expected[0].__name__} belongs")
@@ -214,5 +214,5 @@ def _bytes_of(name: str) -> bytes:
     try:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        # No name of a file: a key made of half a UTF-16 pair, say, which the destination has refused.
+        # Not the name of a file: for example a key with half a UTF-16 pair, which the destination has refused.
         return name.encode("utf-8", "surrogatepass")

@@ -64,7 +64,7 @@ def outlook(path: str, limits: Limits, *, now: float) -> Outlook:
         files=fate.files,
         forgotten=fate.forgotten,
         end=fate.end,
-        # Some that stay may have been shipped in the very moment of the last that goes.
+        # Some rows that stay may have the same time as the last row that is deleted.
         unaudited={name: min(number, fate.forgotten) for name, number in unaudited.items()},
         size=size,
         freed=min(size, free + int(used * share) + max(0, size - used - free)),

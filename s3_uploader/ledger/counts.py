@@ -24,7 +24,7 @@ NOTED_AS = "merged"
 _COUNTED = ("shipped_files", "shipped_bytes", "already_there", "failed_uploads", "runs")
 _MOMENTS = ("last_run_at", "last_success_at", "last_shipped_at")
 _FOREVER = 0.0
-"""The time of notes that are not about an endpoint: so long ago that they are never read as such."""
+"""The time of notes that are not about an endpoint: too long ago for them to be read as notes about one."""
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -1,11 +1,11 @@
 """The ledger's file for a run: opening, transactions, and recovery from damage.
 
 Durability (https://www.sqlite.org/pragma.html#pragma_synchronous): in WAL mode ``FULL`` makes a commit wait until it is
-on the disk; ``NORMAL`` leaves that to later, and a power cut may then take the last commits back but never damages the
+on the disk; ``NORMAL`` leaves that to later, and a power cut may then undo the last commits but never damages the
 file. Rows that deletions depend on are committed with ``FULL``, the note that a run began with ``NORMAL``, which saves
 an ``fsync`` that a tick on an SD card would feel. With a rollback journal everything is committed with ``FULL``,
 because less might damage the file. The journal's file stays (``PERSIST``): another host with a cached directory would
-miss a journal that was made a moment ago, and take a half-written ledger for a whole one.
+miss a journal that was made a moment ago, and mistake a half-written ledger for a complete one.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Database:
                 if is_last:
                     self._set_aside(str(error))
                     break
-            # What another host writes may have been seen by half.
+            # Perhaps only half of what another host was writing was visible.
             time.sleep(_CACHES_EXPIRE)
         self._open()
         try:
@@ -198,7 +198,7 @@ class Database:
             raise explained(error, self._path) from error
 
     def _begin_again(self) -> None:
-        """Open what is in the place of a file that was removed or replaced. Nobody would ever read what is in that."""
+        """Reopen the path after its file was removed or replaced: nobody would ever read what that one contains."""
         from s3_uploader.ledger.set_aside import was_set_aside
 
         opened = self._identity
@@ -292,7 +292,7 @@ class Database:
 
 
 def _switch_to_wal(connection: sqlite3.Connection, timeout: float) -> None:
-    # SQLite does not wait by itself where two processes make this switch at the same time.
+    # SQLite does not wait by itself when two processes make this switch at the same time.
     ends_at = time.monotonic() + timeout
     while True:
         try:

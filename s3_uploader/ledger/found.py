@@ -42,9 +42,9 @@ class Instance(msgspec.Struct, frozen=True):
 def ledgers_in(place: str, *, notice: Callable[[str], None], left_out: list[str] | None = None) -> list[Instance]:
     """Find the ledgers at a path: a ledger itself, or all in a directory. Links to directories are not followed.
 
-    :param notice: called if files are passed over that have the name of a ledger, as one has whose copy failed.
-    :param left_out: gets what is passed over, except the databases of other programs: what may be, or hold, a ledger.
-        Without it nothing that cannot be read is passed over.
+    :param notice: called if files with the name of a ledger are passed over, such as one whose copy failed.
+    :param left_out: collects the paths that are passed over and may be, or contain, a ledger; databases of other
+        programs are not among them. Without it, a path that cannot be read is an error.
     :raises StateError: if something cannot be read, or if there are more or deeper directories than are plausible.
     """
     if not os.path.isdir(place):
@@ -83,7 +83,7 @@ def ledgers_in(place: str, *, notice: Callable[[str], None], left_out: list[str]
 
 
 def instances_in(places: Sequence[str], *, notice: Callable[[str], None], left_out: list[str]) -> list[Instance]:
-    """Find the ledgers at several paths. If two have one name, the later one gets a number.
+    """Find the ledgers at several paths. If two have the same name, a number is appended to the later one.
 
     :param notice: see :func:`ledgers_in`, for ``left_out`` too.
     :raises StateError: if one of them has no ledger.
@@ -130,7 +130,7 @@ def _named(relative: str, place: str) -> str:
 
 
 def _is_foreign(path: str) -> bool:
-    """Whether this is the database of another program, and no ledger that was damaged."""
+    """Whether this is the database of another program, not a damaged ledger."""
     try:
         with open_at_once(path) as file:
             head = file.read(_AT_APPLICATION_ID + 4)

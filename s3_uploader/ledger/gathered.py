@@ -95,7 +95,7 @@ class GatheredSurvey(Survey):
             yield from map(PastRun._make, rows)
 
     def last_runs(self, limit: int) -> list[RunRow]:
-        """See :meth:`Survey.last_runs`; of more than a hundred these."""
+        """See :meth:`Survey.last_runs`; at most a hundred."""
         return self._last[:limit]
 
     def failures(self) -> dict[FailureBucket, int]:

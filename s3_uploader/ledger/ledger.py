@@ -25,11 +25,11 @@ Result = TypeVar("Result")
 
 _DAY = 86400.0
 _WARNED = "unaudited"
-"""Noted when somebody was told that files are forgotten which no audit has covered."""
+"""The name of the note that somebody was warned: files that no audit has covered will be forgotten."""
 NONE_UNAUDITED = "none unaudited"
-"""Up to which moment, and for which destination, files were looked at for that and found to be none of its."""
+"""The name of the note up to which moment, and for which destination, the search has found no such file."""
 _WARNED_BEFORE = 14 * _DAY
-"""So long before that."""
+"""How long before the files are forgotten somebody is warned."""
 
 
 class Ledger(LedgerReader):
@@ -231,7 +231,7 @@ class Ledger(LedgerReader):
     def about_to_forget(self, *, now: float, history_days: float, history_max_files: int, destination: str) -> bool:
         """Whether files are forgotten soon that no audit has covered, and nobody was told since the last audit.
 
-        Costs next to nothing as long as nothing is that old. Whoever calls this tells.
+        Costs next to nothing as long as nothing is that old. The caller has to warn.
         """
         soon = history_days * _DAY - min(_WARNED_BEFORE, history_days * _DAY / 10)
         begin = self._believed_time(now, history_days * _DAY) - soon
@@ -270,7 +270,7 @@ class Ledger(LedgerReader):
 
         Works in short transactions while ``go_on`` returns ``True``; the rest is left for the next run. Returns the
         number of rows removed; costs next to nothing if there are none. A clock that has jumped does not age anything
-        (:class:`~s3_uploader.ledger.records.BelievedClock`), unless ``trusts_clock`` says that somebody has seen to it.
+        (:class:`~s3_uploader.ledger.records.BelievedClock`), unless ``trusts_clock`` says that a person vouches for it.
         """
         begin = (now if trusts_clock else self._believed_time(now, history_days * _DAY)) - history_days * _DAY
 
@@ -284,7 +284,7 @@ class Ledger(LedgerReader):
 
     def _believed_time(self, now: float, history_seconds: float) -> float:
         noted = self.recall(CLOCK, now=now, max_age=float("inf"))
-        # A ledger of an older version, or a new one: what was recorded last before this run is a time that was so.
+        # A ledger of an older version, or a new one: the last time recorded before this run is past.
         newest = None if noted else self._last_record()
         before = records.BelievedClock.recalled(noted, otherwise=now if newest is None else newest)
         clock = before.at(now, history_seconds=history_seconds)
@@ -301,7 +301,7 @@ class Ledger(LedgerReader):
         return memory
 
     def remember(self, name: str, value: str, *, now: float) -> None:
-        """Remember a text under a name. An empty one forgets the name, which takes no room any more."""
+        """Remember a text under a name. An empty text deletes the name, which then takes no room."""
 
         def work(connection: sqlite3.Connection) -> None:
             if value:

@@ -183,7 +183,7 @@ def size_of(path: str) -> int:
 
 
 def in_use(path: str) -> StateError:
-    """That somebody else has it."""
+    """The error for a ledger that another process has open."""
     return StateError(
         f"The ledger {shown_name(path)} is in use by another process.",
         hint="Run this again when that process has ended; nothing was changed.",

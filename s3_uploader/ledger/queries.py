@@ -127,7 +127,7 @@ class LedgerReader:
             return []
         due_sql = "SELECT code, min(next_try_at) FROM failing WHERE attempts > 0 GROUP BY code"
         due: dict[Any, Any] = dict(self._read(due_sql))
-        # With one min() the other columns come from the row that has it (https://sqlite.org/lang_select.html#bareagg).
+        # With one min() the other columns come from its row (https://sqlite.org/lang_select.html#bareagg).
         rows = self._read(
             "SELECT code, count(*), min(first_failed_at), attempts, path, message, origin FROM failing"
             " WHERE attempts > 0 GROUP BY code ORDER BY code"

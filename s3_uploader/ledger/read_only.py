@@ -82,7 +82,7 @@ class ReadOnlyDatabase:
         except sqlite3.Error as error:
             if not self._immutable:
                 raise explained(error, self._path, reading=True) from error
-        # A run began in between and changed the file under a connection that took it for unchanging.
+        # A run began in between and changed the file, which this connection had opened as immutable.
         self._connect()
         try:
             return self._query(sql, parameters)
@@ -117,7 +117,7 @@ class ReadOnlyDatabase:
             self._connection = sqlite3.connect(":memory:", isolation_level=None)
             migrate(self._connection)
             return
-        # Without a WAL nobody is writing. SQLite would create one merely to read; "immutable" makes it leave that.
+        # Without a WAL nobody is writing. SQLite would create one merely to read; "immutable" prevents that.
         self._immutable = self._journal is Journal.WAL and self._is_quiet()
         if self._journal is not Journal.WAL:
             _recover(self._path)

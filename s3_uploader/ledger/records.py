@@ -130,7 +130,7 @@ def finish_run(connection: sqlite3.Connection, run: int, begun: Begun, report: R
         connection.execute("DELETE FROM runs WHERE id = ?", (run,))
         connection.execute("UPDATE runs SET ticks = ticks + 1, pid = ? WHERE id = ?", (begun[1], before))
         row = before
-    # Where the ledger that the run began with has been lost, it is noted now.
+    # If the ledger in which its beginning was noted has been lost, the run is noted now.
     connection.execute(
         "INSERT OR IGNORE INTO runs (id, started_at, pid, host, destination) VALUES (?, ?, ?, ?, ?)", (row, *begun)
     )
@@ -297,7 +297,7 @@ class BelievedClock(msgspec.Struct, frozen=True, kw_only=True):
     def at(self, now: float, *, history_seconds: float) -> BelievedClock:
         """The state when the clock says ``now``; the same object as long as nothing new has to be noted.
 
-        :param history_seconds: how long the history is kept: the shorter, the smaller are jumps that matter.
+        :param history_seconds: how long the history is kept: the shorter it is, the smaller the jumps that matter.
         """
         step = _longest_step(history_seconds)
         if abs(now - self.until) <= step:

@@ -21,7 +21,7 @@ class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
     :param path: relative to the spool.
     :param destination: name of the store, e.g. the bucket.
     :param key: where the object really is.
-    :param period_begin: data time in seconds since the epoch, ``None`` where the path names none.
+    :param period_begin: data time in seconds since the epoch, ``None`` if the path names none.
     :param seconds: how long the upload took.
     :param run: the run that shipped it.
     :param stored_size: size of the object, if the file was compressed.

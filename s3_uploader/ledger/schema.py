@@ -105,11 +105,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             value TEXT NOT NULL,
             noted_at REAL NOT NULL
         ) WITHOUT ROWID""",
-        # By which a ledger is known again when it is merged into another one; older ones have none.
+        # Identifies a ledger that was merged into another one before; older ledgers have none.
         "INSERT INTO memory VALUES ('identity', lower(hex(randomblob(16))), 0)",
     ),
     (
-        # Uploads that failed, tried again or not, in the hour (of the epoch) in which they did.
+        # Failed uploads, retried or not, by the hour (since the epoch) in which they failed.
         """CREATE TABLE failures (
             hour INTEGER NOT NULL,
             code TEXT NOT NULL,
@@ -120,7 +120,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # The code of the error that ended a run.
     ("ALTER TABLE runs ADD COLUMN code TEXT NOT NULL DEFAULT ''",),
-    # What is compressed has another size at its destination; NULL where it is the same.
+    # A compressed file has another size at its destination; NULL if the size is the same.
     (
         "ALTER TABLE shipped ADD COLUMN stored_size INTEGER",
         "ALTER TABLE shipped ADD COLUMN encoding TEXT NOT NULL DEFAULT ''",

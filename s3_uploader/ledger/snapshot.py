@@ -146,7 +146,7 @@ class Snapshot:
     ) -> Bounds:
         """Copy the last row of every key, if it is selected; see :meth:`Ledger.history`."""
         conditions, parameters = selection(since=since, until=until, match=match, location=location)
-        # A blob sorts by its bytes, whatever it holds. Of the rows of a group SQLite gives that with the max(), to
+        # A blob sorts by its bytes, whatever it holds. Of each group SQLite returns the row with the max(), to
         # HAVING too. Rows before the first that is recent enough need not be sorted.
         selected = f"HAVING {' AND '.join(conditions) or 1} ORDER BY whole_key"
         is_one = len(self._sources) == 1
@@ -163,7 +163,7 @@ class Snapshot:
             (stored(self._destination), first, *(parameters if is_one else ())),
         )
         if not is_one:
-            # With another number of shares a key has another owner: of all its rows the last one counts.
+            # If the number of shares changes, another share owns the key. Of all its rows the last one counts.
             self._read(
                 f"CREATE TABLE newest AS SELECT whole_key, {', '.join(_NAMES)}, max(shipped_at) AS last"
                 f" FROM newest_of_each GROUP BY whole_key {selected}",
@@ -178,7 +178,7 @@ class Snapshot:
         return Bounds(count, *keys)
 
     def reach(self) -> dict[str, float]:
-        """Until when an audit of this covers each of the ledgers: right behind the last file in it.
+        """Until when an audit of this covers each of the ledgers: right after the last file in it.
 
         To be asked before :meth:`select`; what is shipped meanwhile is not covered then.
         """
@@ -285,7 +285,7 @@ class Snapshot:
             yield SpoolFile(row.path, size, mtime_ns, reason, restored(detail)), row
 
     def _literals(self, source: _Source) -> dict[str, str]:
-        # The number of a run is good for nothing here, so the number of the ledger takes its place.
+        # The number of the run is not needed here, so the number of the ledger takes its place.
         return {**_NOT_NEEDED, "run": str(self._sources.index(source))} if source.instance else _NOT_NEEDED
 
     def _columns(self, source: _Source, literals: Mapping[str, str]) -> str:
@@ -316,7 +316,7 @@ class Snapshot:
             except StateError as error:
                 if not source.instance or error.is_full:
                     raise
-                # Of a ledger that is damaged in one place the rest is audited.
+                # If a ledger is damaged in one place, the rest of it is audited.
                 self.unreadable[source.path] = of_copy(error)
                 self.incomplete.add(source.instance)
                 continue

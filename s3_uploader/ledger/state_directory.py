@@ -82,7 +82,7 @@ def create_state_directory(path: str) -> None:
             _make_above(os.path.dirname(path), 0o700)
             os.mkdir(path, 0o700)
         except FileExistsError:
-            # A dead mount exists for mkdir(), and isdir() does not say what is wrong with it.
+            # For mkdir() a dead mount exists, and isdir() does not say what is wrong with it.
             if not stat.S_ISDIR(os.stat(path).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
         if not os.access(path, os.W_OK | os.X_OK):
@@ -116,10 +116,10 @@ def _make_above(path: str, mode: int) -> None:
 
 
 def not_writable(state_dir: str) -> str:
-    """What of a state directory this user may not write to; empty if a run of this user can use it.
+    """The path in a state directory that this user may not write to; empty if a run of this user can use it.
 
-    It is the ledger, the directory, or where that is missing the nearest directory above it. A disk that is mounted
-    read-only is another matter.
+    It is the ledger, the directory, or if that is missing, the nearest directory above it. A disk that is mounted
+    read-only does not count.
     """
     place = state_dir
     while not os.path.isdir(place) and place not in ("/", ""):
@@ -183,7 +183,7 @@ def keep_reserve(directory: str) -> bool:
             return False
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            # Not allocated but written, and not of zeros: a file system that compresses would keep nothing of those.
+            # Written, not only allocated, and not with zeros: a compressing file system would reserve no room for them.
             for _ in range(RESERVE_SIZE // _CHUNK):
                 os.write(descriptor, os.urandom(_CHUNK))
         except OSError:

@@ -66,8 +66,8 @@ class Survey:
     def pieces(self, *, of: int = 1, place: int = 0) -> Iterator[list[Delivery]]:
         """The shipped files, in the order of time and in lists of bounded size: a report may read millions of them.
 
-        :param of: how many ledgers are read as one, and ``place`` which of them this is. The number of a row tells its
-            ledger too.
+        :param of: how many ledgers are read as one, and ``place`` which of them this is. The number of a row also
+            identifies its ledger.
         """
         sql = (
             f"SELECT shipped_at, id * {of} + {place}, seconds, location, period_begin, mtime_ns, size FROM shipped"
@@ -115,7 +115,7 @@ class Survey:
     def failures(self) -> dict[FailureBucket, int]:
         """Count the failed uploads by kind, in the hours that overlap with the span, oldest first."""
         if not self._read("SELECT 1 FROM sqlite_master WHERE name = 'failures'", ()):
-            return {}  # opened for reading only, and no run of this version has been there
+            return {}  # opened for reading only, and no run of this version has migrated it yet
         rows = self._read(
             "SELECT hour, code, location, uploads FROM failures WHERE hour > ? AND hour < ? ORDER BY hour",
             (self._since / 3600 - 1, self._until / 3600),

@@ -135,7 +135,7 @@ class Log:
             self._finish(event)
             return
         if isinstance(event, StrangersFound):
-            # They are counted better there than by the entries that the scan passed over.
+            # That event counts them more exactly than the entries that the scan passed over.
             self._strangers_told = True
         if isinstance(event, LocalTrouble) and self._is_one_too_many(event):
             return
@@ -274,10 +274,10 @@ def _write_to_descriptor(descriptor: int, data: bytes) -> None:
         try:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
-            # Somebody made the pipe non-blocking, and its reader is slow: wait a little, then do without.
+            # Somebody made the pipe non-blocking, and its reader is slow: wait a little, then drop the lines.
             if not _becomes_writable(descriptor):
                 return
-        except OSError:  # closed, full disk, terminal gone
+        except OSError:  # closed, a full disk, a lost terminal
             return
 
 

@@ -38,7 +38,7 @@ class Level(enum.IntEnum):
 
 _NOTICE_LEVELS = {"info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
 
-# What the summary counts as failed already.
+# The summary counts these as failed already.
 _FAILED_TOO = (Left.UNREADABLE, Left.UNDECODABLE)
 _NOT_FILES = (Left.UNMATCHED, Left.EXCLUDED, Left.SPECIAL)
 

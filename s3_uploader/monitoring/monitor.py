@@ -111,8 +111,8 @@ class Monitoring:
         """Follow this configuration from now on.
 
         :param share: the share of the files that runs ship; empty for all.
-        :param before: reads what the ledger knows of the spool; called if live measurements are kept, and once a minute
-            in a long run.
+        :param before: reads what the ledger knows about the spool; called if live measurements are kept, and once a
+            minute in a long run.
         """
         self.close()
         self._pinged = self._began_at = None
@@ -200,7 +200,7 @@ class Monitoring:
     def close(self) -> None:
         """Wait for the last ping, a few seconds at most, and stop reporting."""
         self._write()
-        if self._is_progress_told and self._file is not None:  # it ended in a way that is not measured
+        if self._is_progress_told and self._file is not None:  # the run ended in a way that is not measured
             self._file.progress(RunInProgress(base_dir=self._base_dir, since=0))
         self._is_progress_told = False
         ping, self._ping, self._file = self._ping, None, None

@@ -127,7 +127,7 @@ class Ping:
             try:
                 self._send(url, body, max(ends_at - self._clock(), 0.1))
                 return
-            except Exception as error:  # whatever it is, it is only about a ping
+            except Exception as error:  # no error of a ping may affect the run
                 now = self._clock()
                 failed_at = now if failed_at is None else failed_at
                 pause = None if _is_final(error) else self._pause(attempts, failed_at, now, ends_at)
@@ -144,7 +144,7 @@ class Ping:
         )
 
     def _begin(self, signal: str, body: bytes) -> None:
-        self._tell_problem()  # of the ping before, where one process makes many runs
+        self._tell_problem()  # of the previous ping, if one process makes many runs
         ends_at = self._ends_at = self._clock() + TIMEOUT_SECONDS
         before = self._thread
         url = signal_url(self._url, signal, run_id=self._run_id)

@@ -119,7 +119,7 @@ class Progress:
         self._bar.update(
             self._task,
             completed=self._bytes,
-            # More may have come in since it was counted.
+            # More files may have arrived since they were counted.
             total=None if total is None else max(total, self._bytes),
             files=self._files_text(),
             refresh=True,

@@ -1,4 +1,4 @@
-"""What any of several processes has reported of the server that they share, so that it is reported once."""
+"""What any of several processes has reported about the server that they share, so that it is reported once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRIES, _PAUSE_SECONDS = 50, 0.002
 class SaidByAny:
     """Digests of sentences, in a file without a name that the processes inherit.
 
-    Made before the processes. The lock is one of a process (``fcntl(2)``), and is released by its end.
+    Made before the processes. The lock belongs to a process (``fcntl(2)``), whose end releases it.
     """
 
     def __init__(self, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -26,11 +26,11 @@ class SaidByAny:
         self._sleep = sleep
 
     def close(self) -> None:
-        """Give up the file."""
+        """Close the file."""
         self._file.close()
 
     def is_news(self, message: str) -> bool:
-        """Whether no process has reported it yet; from now on one has. In doubt it is: twice is better than never."""
+        """Whether no process has reported it yet; the caller does now. ``True`` in doubt: better twice than never."""
         descriptor = self._file.fileno()
         digest = hashlib.blake2b(message.encode("utf-8", "backslashreplace"), digest_size=_DIGEST).digest()
         try:

@@ -52,7 +52,7 @@ class Together:
                 self._bar.print(text)
 
     def _is_news(self, message: str) -> bool:
-        """Whether no other spool has reported the same of the endpoint that they share."""
+        """Whether no other spool has reported the same about the endpoint that they share."""
         with self._lock:
             is_news = message not in self._said_of_endpoints
             if len(self._said_of_endpoints) < _MOST_SAID:
@@ -74,7 +74,7 @@ class Together:
                 self._bar.show(spools=self._ended, files=self._on_the_way)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -30,8 +30,8 @@ AnyConfig: TypeAlias = Config | Mapping[str, Any] | str | os.PathLike[str]
 def upload_once(configuration: AnyConfig, *, on_file: OnFile | None = None) -> RunReport:
     """Run one pass over the spool and return its report; ``exit_code`` is the one that the command would have.
 
-    Events go to the logger ``s3_uploader``. No signal handler is installed. If one of the calling program raises an
-    exception meanwhile, no file is lost, but the exception may be reported as the failure of a file: call this on
+    Events go to the logger ``s3_uploader``. No signal handler is installed. If a handler of the calling program raises
+    an exception meanwhile, no file is lost, but the exception may be reported as the failure of a file: call this on
     another thread than the main one, where Python calls handlers, or use :func:`process`.
 
     :param on_file: called on this thread with the result of each file that was found.
@@ -112,7 +112,7 @@ def process(
     def stop_and_wait(timeout: float | None = None) -> bool:
         stop.request_first()
         if threading.current_thread() is thread:
-            return False  # asked by a handler of our own log records; it ends once that has returned
+            return False  # called by a handler of our own log records; the thread ends once that has returned
         thread.join(timeout)
         return not thread.is_alive()
 

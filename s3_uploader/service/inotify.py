@@ -60,7 +60,7 @@ def file_system_events(directory: str, wake: Callable[[], None], emit: Emit) -> 
     try:
         start_thread(thread)
     except RuntimeError as error:
-        # If it begins after all, it ends at once. So it keeps its descriptors, whose numbers nobody else may get.
+        # If the thread begins after all, it ends at once. So its descriptors stay open: no number may be reused.
         os.close(end_of_it)
         emit(_only_polling(str(error)))
         return lambda: None

@@ -42,7 +42,7 @@ class Link:
                     self.on_reload()
                     continue
                 asked += 1
-                # systemd sends its signal to all processes of a service: that and the order are one request.
+                # systemd signals all processes of a service: the signal and the command from above are one request.
                 if self.stop.requests < asked:
                     self.stop.request(signal.SIGTERM)
             if not orders:

@@ -248,7 +248,7 @@ class Supervisor:
                     if descriptor >= 0:
                         os.close(descriptor)
             self._close_own()
-            # From a terminal every process gets them; what they mean is decided above.
+            # A terminal sends them to every process; the supervisor decides what they mean.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, link.signalled)

@@ -36,7 +36,7 @@ _LONGEST_PAUSE = 60.0
 _SHORTEST_PAUSE = 0.2
 _KEEP_OPEN_SECONDS = 60.0
 _OLDEST_STORE_SECONDS = 3600.0
-"""What a store has found out of its server counts for one run. A busy watch would believe it for months."""
+"""What a store has learned about its server is valid for one run. A busy watch would trust it for months."""
 _CLOSE_SECONDS = 5.0
 _GATHER_SECONDS = 0.02
 """Events come in bursts. A pass that begins this much later finds the whole burst."""
@@ -117,7 +117,7 @@ class Watch:
         self._stop = stop
         self._wakeup = wakeup
         self._interval = interval
-        # A reload waits for the uploads under way, and takes in no more files by the old configuration.
+        # A reload waits for the uploads in flight, but starts no more uploads with the old configuration.
         self._scan_trigger = ScanTrigger(poll_seconds=interval, is_wanted=lambda: not self._reload)
         self._events = events
         self._status = status
@@ -245,7 +245,7 @@ class Watch:
                 self._let_gather(min(self._gather, left))
                 return
             if self._failures and identity_of(config.base_dir) != self._spool:
-                return  # the spool has been mounted, say
+                return  # for example, the spool has been mounted
 
     def _let_gather(self, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
@@ -260,7 +260,7 @@ class Watch:
         try:
             config = self._load()
         except Exception as error:
-            # Not only its content: a directory in its place, say, or a disk that fails.
+            # Not only invalid content: also a directory in its place, for example, or a failing disk.
             why = str(error) if isinstance(error, UploaderError) else f"{type(error).__name__}: {error}"
             self._say(Notice("error", f"The configuration was not reloaded and the previous one remains in use: {why}"))
             config = before

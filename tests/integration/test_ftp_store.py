@@ -1050,16 +1050,16 @@ def test_check_of_missing_rights(root: Path, letter: str, right: str) -> None:
     with py_ftp_server(root, permissions="elradfmw".replace(letter, "")) as server:
         findings = new_store(server).check(now=time.time())
     advice = " | ".join(finding.meaning for finding in findings)
-    assert f"right to {right}" in advice
+    assert f"permission to {right}" in advice
     if letter not in "lw":
-        assert advice.count("right to ") == 1
+        assert advice.count("permission to ") == 1
 
 
 def test_check_of_a_right_that_proof_needs(root: Path) -> None:
     """Without the right to read nothing can be shipped where more than the length is to be proven."""
     with py_ftp_server(root, permissions="eladfmw") as server:
         findings = new_store(server, minimum_proof="checksum").check(now=time.time())
-    (found,) = (finding for finding in findings if "right to read" in finding.meaning)
+    (found,) = (finding for finding in findings if "permission to read" in finding.meaning)
     assert found.severity is Severity.ERROR
 
 
@@ -1068,7 +1068,7 @@ def test_check_where_no_directory_can_be_made(root: Path, makes_directories: boo
     """Where files lie in a directory for each hour, a server that makes none is not ready; elsewhere it may do."""
     with py_ftp_server(root, permissions="elradfw") as server:
         findings = new_store(server, makes_directories=makes_directories).check(now=time.time())
-    (found,) = (finding for finding in findings if "right to make directories" in finding.meaning)
+    (found,) = (finding for finding in findings if "permission to make directories" in finding.meaning)
     assert found.severity is (Severity.ERROR if makes_directories else Severity.WARNING)
 
 

@@ -303,7 +303,7 @@ def test_no_rename(root: Path, begin: Begin) -> None:
     odd = Oddities(refuses={"RNFR": "550 Permission denied."})
     with odd_ftp_server(root, odd) as server:
         with opened(server, memory=known) as store:
-            with pytest.raises(StoreError, match="right to rename, or set temporary_names to none") as caught:
+            with pytest.raises(StoreError, match="permission to rename, or set temporary_names to none") as caught:
                 begin(store, "a", b"x").result(60)
             assert caught.value.scope is Scope.DESTINATION
         with opened(server, temporary_names="none") as store:
@@ -322,12 +322,12 @@ def test_no_rename_and_no_delete(root: Path, begin: Begin) -> None:
     told: list[str] = []
     with odd_ftp_server(root, odd) as server:
         options: dict[str, Any] = {"memory": known, "notice": lambda _, sentence: told.append(sentence)}
-        with opened(server, **options) as store, pytest.raises(StoreError, match="right to rename"):
+        with opened(server, **options) as store, pytest.raises(StoreError, match="permission to rename"):
             begin(store, "a", b"content").result(60)
-        assert "right to delete" in "".join(told)
+        assert "permission to delete" in "".join(told)
         before = server.files()
         for _ in range(2):
-            with pytest.raises(StoreError, match="right to rename"):
+            with pytest.raises(StoreError, match="permission to rename"):
                 new_store(server, memory=known).open()
         assert server.files() == before
         odd.refuses.clear()
@@ -371,7 +371,7 @@ def test_lock_that_could_not_be_removed(root: Path) -> None:
     known = memory()
     with odd_ftp_server(root, Oddities(refuses={"DELE": "550 Permission denied."})) as server:
         for _ in range(2):
-            with pytest.raises(StoreError, match="has no right to delete files") as caught:
+            with pytest.raises(StoreError, match="has no permission to delete files") as caught:
                 new_store(server, lock_file="write", memory=known).open()
             assert caught.value.scope is Scope.DESTINATION
         assert len(server.files()) == 1

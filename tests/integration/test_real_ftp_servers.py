@@ -131,7 +131,7 @@ def test_pure_ftpd_without_rename(put: Put) -> None:
     """Where renames are switched off it is said, and ``temporary_names: none`` does without."""
     server = PureFtpd("-G")
     with running(server):
-        with opened(server) as store, pytest.raises(StoreError, match="right to rename") as caught:
+        with opened(server) as store, pytest.raises(StoreError, match="permission to rename") as caught:
             put(store, "a", b"x")
         assert caught.value.scope is Scope.DESTINATION
         findings = new_store(server).check(now=time.time())
@@ -145,7 +145,7 @@ def test_pure_ftpd_without_deletes(put: Put) -> None:
     """Where nothing can be deleted no lock is made; without one files are shipped."""
     server = PureFtpd("-K")
     with running(server):
-        with pytest.raises(StoreError, match="has no right to delete files"):
+        with pytest.raises(StoreError, match="has no permission to delete files"):
             new_store(server, lock_file="write").open()
         assert "write" not in server.files()
         with opened(server) as store:
@@ -187,7 +187,7 @@ def test_vsftpd_for_anonymous_uploads(put: Put) -> None:
     """With its stock rights for anonymous uploads nothing may be renamed, deleted or made: files go to their names."""
     server = Vsftpd()
     with running(server):
-        with opened(server) as store, pytest.raises(StoreError, match="right to rename"):
+        with opened(server) as store, pytest.raises(StoreError, match="permission to rename"):
             put(store, "a", b"x")
         with opened(server, temporary_names="none") as store:
             put(store, "a", b"x")

@@ -496,7 +496,7 @@ def test_check_of_missing_rights(
         action: Any = (lambda _: nothing()) if name == "scandir" else DENIED
         scripted_sftp.always(name, action)
     findings = bench.new_store().check(now=time.time())
-    assert f"right to {right}" in " | ".join(finding.meaning for finding in findings)
+    assert f"permission to {right}" in " | ".join(finding.meaning for finding in findings)
 
 
 # ---------------------------------------------------------------------------------------------- names

@@ -15,7 +15,7 @@ _OF_S3 = re.compile(r"(?:^|[{,])\s*['\"]?(default_bucket|secret_access_key)['\"]
 
 
 def understood(text: str) -> Older | None:
-    """Understand a file or command line of an older program; ``None`` if it is of no known program."""
+    """Translate a file or command line of an older program; ``None`` if the program is not a known one."""
     if re.search(r"^[ \t]*\[Queue\]", text, re.MULTILINE | re.IGNORECASE):
         from s3_uploader.config.older.queue import of_queue
 

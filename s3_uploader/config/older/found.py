@@ -1,4 +1,4 @@
-"""What is taken from the configuration of an older program, and what a person is told about the rest."""
+"""What is taken over from the configuration of an older program, and the notes for a person about the rest."""
 
 from __future__ import annotations
 

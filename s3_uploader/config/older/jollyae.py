@@ -16,14 +16,14 @@ _KEYS = {"completed": "move_to of on_success", "failed": "move_to of on_failure"
 _FLAGS = {"-r", "-R", "-n", "-v"}
 _SIMULATED = "--random-no-upload-fail"
 _ENDS_COMMAND = re.compile(r"[;&|<>()]+|[}`]")
-"""Words of a shell that do not belong to the command before them."""
+"""Words that end a command in a shell."""
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:export[ \t]+|readonly[ \t]+)?([A-Za-z_]\w*)=(.*)$", re.MULTILINE)
 _UNIT = re.compile(r"^[ \t]*(?:Exec[A-Za-z]+|command)[ \t]*=", re.MULTILINE)
-"""A command in a unit of systemd or a file of supervisor, which replace what begins with a percent sign."""
+"""A command in a unit of systemd or a file of supervisor, which replace words that begin with a percent sign."""
 _SPECIFIER = re.compile(r"%(?:\(\w+\)s|[A-Za-z])")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 _MOST_NAMES = 200
-"""Places that are examined; a log that names the program on each line is not a script."""
+"""The maximum number of places that are examined; a log that names the program on each line is not a script."""
 _LONGEST = 1 << 15
 """Characters of a command."""
 
@@ -133,7 +133,7 @@ def _words(text: str, begin: int, start: int) -> list[str]:
     for part in text[start : start + _LONGEST].splitlines():
         bare = _without_comment(part).rstrip()
         command += bare.removesuffix("\\") + " "
-        # In its manual a comment may follow the backslash, and a line may be nothing but a comment.
+        # In the manual of jollyae a comment may follow the backslash, and a line may consist of a comment.
         if bare and not bare.endswith("\\"):
             break
     try:
@@ -159,7 +159,7 @@ def _listed(line: str) -> list[str] | None:
 
 
 def _without_comment(line: str) -> str:
-    """A line of a shell without its comment: from a number sign at the begin of a word, outside of quotes."""
+    """A line of a shell script without its comment: from a number sign at the beginning of a word, outside quotes."""
     quote = ""
     before = " "
     for position, letter in enumerate(line):

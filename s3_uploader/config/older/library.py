@@ -1,4 +1,4 @@
-"""Reads the YAML file of s3: the section ``s3``, or what is in its place."""
+"""Reads the YAML file of s3: the section ``s3``, or the one used instead of it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _document(text: str) -> dict[str, Any]:
         return _by_lines(text)
 
     class AsTexts(yaml.SafeLoader):
-        """Makes no numbers and dates of names: the bucket 0123 is not 83."""
+        """Does not convert names to numbers and dates: the bucket 0123 is not 83."""
 
     AsTexts.yaml_implicit_resolvers = {
         letter: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
@@ -86,7 +86,7 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _by_lines(text: str) -> dict[str, Any]:
-    """The same for a file of one value a line. Whatever needs a real YAML parser does not count as text."""
+    """The same for a file with one value on each line. A value that needs a real YAML parser does not count as text."""
     document: dict[str, Any] = {}
     section, depth = document, 0
     for line in text.splitlines():

@@ -16,7 +16,7 @@ _COMPUTED = re.compile(r"\$\{|%\(")
 
 
 def of_queue(text: str) -> Older | None:
-    """Translate the file; ``None`` if it is no INI file."""
+    """Translate the file; ``None`` if it is not an INI file."""
     values, has_credentials = _values(text)
     if values is None:
         return None
@@ -48,12 +48,12 @@ def of_queue(text: str) -> Older | None:
 
 
 def _values(text: str) -> tuple[dict[str, str] | None, bool]:
-    """The options of the queue, and whether there are credentials; ``None`` if it is no INI file."""
-    # A semicolon after a space begins a comment there, a number sign does not.
+    """The options of the queue, and whether there are credentials; ``None`` if it is not an INI file."""
+    # To that parser a semicolon after a space begins a comment, a number sign does not.
     parser = configparser.ConfigParser(
         interpolation=None, strict=False, allow_no_value=True, inline_comment_prefixes=(";",)
     )
-    # What stands before the first section belongs to none.
+    # Lines before the first section belong to none.
     begin = re.search(r"^[ \t]*\[", text, re.MULTILINE)
     try:
         parser.read_string(text[begin.end() - 1 :] if begin is not None else "")
@@ -67,7 +67,7 @@ def _values(text: str) -> tuple[dict[str, str] | None, bool]:
 
 
 def _resolved(values: dict[str, str]) -> tuple[dict[str, str], set[str]]:
-    """Replace ``%(name)s`` by the option of that name, where there is one; returns the names that were referred to."""
+    """Replace ``%(name)s`` by the option of that name, if there is one; returns the names that were referred to."""
     referred: set[str] = set()
 
     def put(found: re.Match[str]) -> str:
@@ -84,6 +84,6 @@ def _resolved(values: dict[str, str]) -> tuple[dict[str, str], set[str]]:
             if not _REFERENCE.search(result) or len(result) > len(value) + 4096:
                 break
             result = _REFERENCE.sub(put, result)
-        # Where references are resolved a percent sign is written twice.
+        # If references are resolved, a percent sign is written twice.
         resolved[name] = result.replace("%%", "%") if result != value else value
     return resolved, referred - _KNOWN

@@ -1,7 +1,7 @@
-"""Metrics files of other divisions of a spool: nobody writes them any longer, and what they say is no longer true.
+"""Metrics files of other divisions of a spool: nobody writes them any longer, so they are out of date.
 
 Every share writes its own file. After the number of shares has changed, the files of the old ones would be collected
-for ever: their backlog would count beside that of the new shares, and alerts of theirs would never end.
+for ever: their backlog would be counted in addition to that of the new shares, and their alerts would never end.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Live:
     def begin(self, base_dir: str, before: RunMeasured | None, *, share: str = "") -> None:
         """Measure this spool from now on.
 
-        :param before: what the ledger knows of the spool.
+        :param before: what the ledger knows about the spool.
         :param share: the share of the files that is measured; empty for all.
         """
         self._share = share
@@ -168,7 +168,7 @@ class Live:
 
 
 def _oldest(before: float | None, current: _Pass) -> float | None:
-    """The data time of the oldest file that still waits. Files come oldest first, so the last one taken in tells it.
+    """The data time of the oldest file that still waits. Files come oldest first, so the one handed over last tells it.
 
     :param before: the oldest file after the last pass. Unless it was shipped since, it still waits.
     """
@@ -204,7 +204,7 @@ def _with_current(known: _Known) -> RunMeasured:
 
 
 def _with_shipped(locations: tuple[LocationTotals, ...], current: _Pass) -> tuple[LocationTotals, ...]:
-    new = current.locations.copy()  # in one step, for the watch may add to it meanwhile
+    new = current.locations.copy()  # in one step, because the watch may add to it meanwhile
     known = tuple(_plus(each, *new.pop(each.location, (0, 0))) for each in locations)
     nobody = LocationTotals(location="", files=0, bytes=0, last_shipped_at=0, last_period_begin=None)
     return known + tuple(

@@ -41,7 +41,7 @@ def progress_exposition(progress: RunInProgress, *, before: str, share: str = ""
     spool = shown_name(progress.base_dir)
     samples: dict[str, Samples] = {"run_in_progress_since_timestamp_seconds": [((), progress.since)]}
     if progress.is_news:
-        # Only once: another run that steps aside for this one has more to tell of its attempt.
+        # Only once: another run that steps aside for this one writes more about its attempt.
         samples |= _attempt(progress.since, RAN) | samples
     ledger = progress.ledger
     if ledger is not None and ledger.totals is not None:
@@ -82,7 +82,7 @@ def attempt_samples(measurement: Measurement) -> dict[str, Samples]:
         outcome = STEPPED_ASIDE if measurement.is_held else COULD_NOT_BEGIN
         samples = _attempt(measurement.at, outcome, held_since=measurement.held_since)
         if measurement.is_held:
-            # Whether the other one is still at work is for that one to tell.
+            # Only the other run can tell whether it is still at work.
             del samples["run_in_progress_since_timestamp_seconds"]
     if measurement.problems is not None:
         samples |= problem_samples(measurement.problems)
@@ -179,7 +179,7 @@ def _locations(totals: Totals, shipped: Sequence[LocationTotals], waiting: Mappi
 
 
 def _label(location: str) -> str:
-    # A label that is empty would be none.
+    # To Prometheus an empty label is a missing one.
     return shown_name(location) or "."
 
 

@@ -152,7 +152,7 @@ class MetricsServer:
             self._drop(next(iter(self._connections.values())))
         try:
             channel, _ = self._listener.accept()
-        except OSError:  # it has gone again; or there is no descriptor left, which must not make this loop spin
+        except OSError:  # the client has left; or no descriptor is free, which must not make this loop spin
             time.sleep(_PAUSE_SECONDS)
             return
         channel.setblocking(False)
@@ -184,7 +184,7 @@ class MetricsServer:
     def _write(self, connection: _Connection) -> None:
         connection.answer = connection.answer[connection.channel.send(connection.answer) :]
         if not connection.answer:
-            # Else what was not read of the request would reset the connection, and the answer with it.
+            # Otherwise unread bytes of the request would reset the connection, and the answer would be lost.
             with contextlib.suppress(OSError):
                 connection.channel.shutdown(socket.SHUT_WR)
                 connection.channel.recv(1 << 16)

@@ -142,7 +142,7 @@ class Attempts(Generic[_Session]):
                 if not session.delete(upload.temporary_path) and session.size(upload.temporary_path) is not None:
                     self._tell(
                         f"The temporary file of a failed upload to {self._server_name} cannot be deleted "
-                        f"({shown_name(upload.temporary_path)}). Give the {session.protocol} user the right to delete."
+                        f"({shown_name(upload.temporary_path)}). Give the {session.protocol} user permission to delete."
                     )
                 upload.temporary_path = ""
             if upload.scratch and session.usable:
@@ -150,7 +150,7 @@ class Attempts(Generic[_Session]):
                 upload.scratch = ""
 
     def _takes_nothing(self, session: _Session, refused: Refused) -> bool:
-        """Whether nothing can be written even where all files go below: then it is not about this file's directory."""
+        """Whether nothing can be written even in the directory above all files, so that this file's is not at fault."""
         if self._site.directories.took_a_file or self._takes_tests:
             return False
         is_directory = refused.is_of_a_directory

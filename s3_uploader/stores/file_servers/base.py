@@ -57,7 +57,7 @@ class Refused(Exception):
 
     @property
     def may_be_of_all(self) -> bool:
-        """Whether it may mean that this user has no right to write, wherever a file goes."""
+        """Whether it may mean that this user has no permission to write, wherever a file goes."""
         return False
 
     @property

@@ -56,7 +56,7 @@ def check_file_server(
     :param stored: called with the name of the test file while it exists.
     :param limits: longest time until a connection or a further finding, and for all.
     :param release: takes the session back.
-    :param link: gives a file a second, free name, if the protocol supports that.
+    :param link: makes a hard link of a file under a free name, if the protocol supports that.
     """
     begun = time.monotonic()
     steps = Steps(limits)
@@ -98,7 +98,7 @@ def _judged(finding: Finding, minimum_proof: Proof, *, makes_directories: bool) 
     if finding.fact == _BLIND and minimum_proof is Proof.NONE:
         severity, meaning = Severity.WARNING, "Nothing is proven: the server's answer to each upload is trusted."
     elif makes_directories and finding.fact.startswith(_NO_DIRECTORY):
-        severity, meaning = Severity.ERROR, "Give the user the right to make directories."
+        severity, meaning = Severity.ERROR, "Give the user permission to make directories."
     return Finding(severity, finding.subject, finding.fact, meaning)
 
 
@@ -120,12 +120,12 @@ def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[F
     except Refused as refused:
         if is_proof:
             fact = "a file cannot be read back, and no checksum is computed"
-            advice = "Give the user the right to read, or set minimum_proof to size if the length is proof enough."
+            advice = "Give the user permission to read, or set minimum_proof to size if the length is proof enough."
         else:
             fact = "a file cannot be read back"
             advice = (
                 "Existing files with the same content count as conflicts, and the audit cannot compare. To avoid "
-                "that, give the user the right to read."
+                "that, give the user permission to read."
             )
         yield Finding(Severity.ERROR if is_proof else Severity.NOTE, server, f"{fact}: {refused.text}", advice)
     else:
@@ -147,7 +147,7 @@ def _listing(server: str, session: FileSession) -> Iterator[Finding]:
             Severity.NOTE,
             server,
             f"the directory cannot be listed: {refused.text}",
-            "For the audit, and to remove what killed runs have left, give the user the right to list.",
+            "For the audit, and to remove what killed runs have left, give the user permission to list.",
         )
 
 
@@ -173,7 +173,7 @@ def _round_trip(
                 "Incomplete files are visible under names that end in .s3-uploader-part.",
             )
     except Refused as refused:
-        right = "Give the user the right to write"
+        right = "Give the user permission to write"
         if temporary_names == "hidden":
             right += ", or set temporary_names to visible if the server takes no names with a dot"
         yield Finding(Severity.ERROR, server, f"a file cannot be written: {refused.text}", f"{right}.")
@@ -192,7 +192,7 @@ def _round_trip(
                     Severity.WARNING,
                     server,
                     f"the test file {one} cannot be deleted: {refusal}",
-                    "Give the user the right to delete: parts of failed uploads would stay, and a lock file too. With "
+                    "Give the user permission to delete: parts of failed uploads would stay, and a lock file too. With "
                     "on_conflict: overwrite nothing is replaced where a rename does not replace.",
                 )
 
@@ -252,7 +252,7 @@ def _after_storing(
             Severity.ERROR,
             server,
             _BLIND,
-            "Give the user the right to list; for a drop box set minimum_proof to none.",
+            "Give the user permission to list; for a drop box set minimum_proof to none.",
         )
     elif size != len(content):
         yield Finding(Severity.ERROR, server, "reports another size than was sent", "Nothing would be shipped.")
@@ -304,7 +304,7 @@ def _renames(server: str, session: FileSession, probes: _Probes, path: str, cont
             Severity.ERROR,
             server,
             f"a file cannot be renamed: {refused.text}",
-            "Give the user the right to rename, or set temporary_names to none.",
+            "Give the user permission to rename, or set temporary_names to none.",
         )
         return
     if session.size(other, thoroughly=True) != len(content):
@@ -335,7 +335,7 @@ def _directories(server: str, session: FileSession, probes: _Probes, *, renames:
             Severity.WARNING,
             server,
             f"{_NO_DIRECTORY}: {refused.text}",
-            "Only files whose directory is there already can be shipped: give the user the right to make directories.",
+            "Only files whose directory is there already can be shipped: give the user permission to make directories.",
         )
         return
     with contextlib.suppress(Refused):

@@ -34,7 +34,7 @@ class Steps:
 
 @contextlib.contextmanager
 def hurried(session: FileSession) -> Iterator[None]:
-    """If the check is interrupted, leave but a moment for the removal of the test files."""
+    """If the check is interrupted, leave only a moment for the removal of the test files."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):

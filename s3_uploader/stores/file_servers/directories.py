@@ -56,8 +56,8 @@ class KnownDirectories:
     def _ensure(self, session: FileSession, path: str, *, hidden: bool, missing: int) -> bool:
         """Make ``path`` with all its parents. Returns whether it did not exist.
 
-        :param missing: how many directories below it do not exist. A server may let each look for such a directory wait
-            for a second, and end the connection after many (Pure-FTPd): beyond the second the search begins at the top.
+        :param missing: how many directories below it do not exist. A server may delay each lookup of such a directory
+            by a second, and close the connection after many (Pure-FTPd). After two the search begins at the top.
         """
         if self._knows(path):
             return False
@@ -142,7 +142,7 @@ class KnownDirectories:
         if not is_seen:
             raise ProofError(
                 "The server does not report existing files, so nothing could be proven.",
-                hint="Give the user the right to list, or for a drop box set minimum_proof to none.",
+                hint="Give the user permission to list, or for a drop box set minimum_proof to none.",
             )
 
     def _sweep(self, session: FileSession, path: str) -> None:

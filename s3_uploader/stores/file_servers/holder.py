@@ -62,13 +62,13 @@ class Holder(msgspec.Struct, frozen=True):
         """Whether the process is known to have ended; ``False`` if that cannot be told from this machine.
 
         :param is_noted: whether a run of this state directory has noted it as its own (:class:`LockNotes`).
-        :param is_alone: whether there is one such run at a time, which this process is now.
+        :param is_alone: whether there is only one such run at a time, and this process is that run now.
         """
         if self.is_of_another_boot():
             # No process survives a reboot. But the clone of a machine has its host name and its identifier.
             return is_noted
         if self._is_of_another_container():
-            # Its process is not seen from here. A container that is started again is another one in that respect.
+            # Its process is not visible here. In this respect, a container that was started again is another container.
             return is_noted and is_alone
         # A pid is reused, but not together with the start time.
         return self._can_be_seen() and start_of(self.pid) != self.started
@@ -92,7 +92,7 @@ class Holder(msgspec.Struct, frozen=True):
     def _can_be_seen(self) -> bool:
         """Whether the process is seen from here as long as it runs."""
         here = Holder.current()
-        # No two machines have a boot in common, so a machine without an identifier, as in many containers, will do.
+        # A boot identifies its machine, so the identifier of the machine may be missing, as in many containers.
         is_known = _UNKNOWN not in (self.boot, self.pids, self.started)
         return is_known and (self.host, self.machine, self.boot, self.pids) == (
             here.host,

@@ -5,9 +5,9 @@ the file holds the lock.
 
 A lock is removed only if its first line is ours, if it was left by a process of this program on this machine that has
 ended, or that lost the connection and gave it up, or if it is older than ``stale_seconds`` by the server's clock. The
-lock of a process that runs on this machine never becomes too old. One from before a reboot is known by the notes of the
-state directory (:class:`~s3_uploader.stores.file_servers.holder.LockNotes`): it may also be that of a clone of this
-machine.
+lock of a process that runs on this machine never becomes too old. One from before a reboot is recognised by the notes
+in the state directory (:class:`~s3_uploader.stores.file_servers.holder.LockNotes`), because it may also be that of a
+clone of this machine.
 
 Servers create a file before its content arrives. A run that is killed in between leaves an empty lock, and locks of
 other programs may be empty too. So where the protocol cannot create both at once, an *intent* exists meanwhile: a file
@@ -47,7 +47,7 @@ _FROM_THE_FUTURE = (
     "hand."
 )
 _OF_ANOTHER_BOOT = "It was made on this machine before its last boot, or on a clone of this machine."
-_HINT = "Give that right, or leave out lock_file."
+_HINT = "Grant that permission, or leave out lock_file."
 _HINT_REPLACED = "If that client removes locks of a certain age, give it a longer one."
 
 _in_use: set[str] = set()
@@ -148,12 +148,12 @@ class RemoteLock:
             )
         if removed:
             self._notes.forget(self._line)
-        # Only now: if the connection was lost meanwhile, the caller tries again.
+        # Not earlier: if the connection was lost before, the caller tries again.
         self.give_up()
         return removed
 
     def give_up(self) -> None:
-        """Hold it no longer, though it may still exist. Whoever finds it, also this process later, may remove it."""
+        """Give the lock up, although its file may still exist. A later pass, also of this process, may remove it."""
         self._held = False
         _in_use.discard(self._line)
 
@@ -180,7 +180,7 @@ class RemoteLock:
 
     def _stays(self, session: FileSession, refused: Refused) -> StoreError:
         return StoreError(
-            f"The {session.protocol} user has no right to delete files on {self._server}, so the lock file "
+            f"The {session.protocol} user has no permission to delete files on {self._server}, so the lock file "
             f"{self._name} could not be removed: {refused.text}.",
             code=refused.error_code,
             origin=refused.origin,
@@ -280,7 +280,7 @@ class RemoteLock:
         try:
             session.rename(self._path, aside)
         except Refused:
-            # Without the right to rename, a fresh lock could be removed by mistake for a moment.
+            # Without permission to rename, a fresh lock could be removed by mistake for a moment.
             return self._first_line(session) == first and session.delete(self._path)
         taken, self._path = self._path, aside
         try:

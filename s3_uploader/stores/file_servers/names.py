@@ -1,8 +1,8 @@
 """Whether a server stores a name unchanged: tried in a new directory, where nothing can be overwritten.
 
 Some servers change names: pure-ftpd replaces characters, others fold case, compose accents or truncate long names.
-If two names become one, the second file would overwrite the first. How plain names are stored is found out once for
-each server; every other name is tried before its file gets it.
+If two names become one, the second file would overwrite the first. How plain names are stored is determined once for
+each server; every other name is tried before a file is renamed to it.
 """
 
 from __future__ import annotations

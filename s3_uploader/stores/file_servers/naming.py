@@ -12,7 +12,7 @@ _LOOK_SECONDS = 0.05
 
 
 class NamingLocks:
-    """A lock for each name that is in use or waited for."""
+    """A lock for each name that is in use or that an upload waits for."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -131,7 +131,7 @@ class Prover:
             )
         return ProofError(
             f"The {session.protocol} server accepted {self._address}, but does not report it, so nothing is proven.",
-            hint="Give the user the right to list, or for a drop box set minimum_proof to none.",
+            hint="Give the user permission to list, or for a drop box set minimum_proof to none.",
         )
 
     def _by_reading(self, session: FileSession, path: str) -> tuple[Proof, str]:

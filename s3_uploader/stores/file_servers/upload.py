@@ -47,7 +47,7 @@ class FileUpload(ABC, Generic[_Session]):
         self.scratch = ""
         """The directory in which the name is tried; empty if there is none."""
         self.probe_path = ""
-        """Where to write a byte to find out whether there is room; empty while the directory is unknown."""
+        """The path for a test whether a byte can be written; empty while the directory is unknown."""
         self._task = task
         self._key = key
         self._source = source
@@ -309,7 +309,7 @@ class FileUpload(ABC, Generic[_Session]):
         else:
             raise ProofError(
                 f"It is unknown whether {self._site.address(self._key)} is the new file, because it cannot be read.",
-                hint="Give the user the right to read.",
+                hint="Give the user permission to read.",
             )
         self._leave_scratch(session)
         return self._decision.receipt(renaming.target.key, proof)
@@ -322,5 +322,5 @@ def no_right_to_rename(session: FileSession, refused: Refused, address: str) -> 
         code=refused.error_code,
         origin=refused.origin,
         scope=Scope.DESTINATION,
-        hint=f"Give the {session.protocol} user the right to rename, or set temporary_names to none.",
+        hint=f"Give the {session.protocol} user permission to rename, or set temporary_names to none.",
     )

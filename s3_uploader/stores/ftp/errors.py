@@ -15,7 +15,7 @@ _OF_STEP = {
     "login": Origin.CREDENTIALS,
     "path": Origin.DIRECTORY,
 }
-"""By the step of a login: the origin of a refusal that is not for now."""
+"""The origin of a permanent refusal, by the step of the login."""
 
 _DEMANDS_TLS = re.compile(r"\b(?:tls|ssl|ftps|encrypt\w*|clear-?text|(?-i:AUTH))\b", re.I)
 """How servers say that they accept a login over TLS only (vsftpd: 530, ProFTPD and pyftpdlib: 550, Pure-FTPd: 421)."""
@@ -86,7 +86,7 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str, tls: bo
 
 
 def _origin_of_login(error: Refused) -> Origin:
-    """By the step of the login: servers have many numbers for the same refusal."""
+    """The origin by the step of the login, because servers use many numbers for the same refusal."""
     if error.code < 500 or error.code in (*FULL, 522):
         return error.origin
     if error.step == "login" and error.origin is Origin.SETTING:

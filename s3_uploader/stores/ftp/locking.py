@@ -21,7 +21,7 @@ from s3_uploader.stores.ftp.session import Session
 def append_line(session: FileSession, path: str, content: bytes, beside: str) -> None:
     """Append a line to the lock file; see :data:`s3_uploader.stores.file_servers.lock.Create`."""
     assert isinstance(session, Session)
-    # Where a server takes no such name, an empty lock of a killed run cannot be told from another program's.
+    # If the server refuses the name, an empty lock of a killed run cannot be told from another program's.
     with contextlib.suppress(Refused):
         session.store(beside, [b"\n"])
     try:

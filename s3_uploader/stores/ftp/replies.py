@@ -46,7 +46,7 @@ class Refused(file_servers.Refused):
 
     @property
     def is_one_too_many(self) -> bool:
-        """421, or 530, which also means a wrong password; in answer to a login any reply that is for now."""
+        """421, or 530, which also means a wrong password; in answer to a login, any temporary refusal."""
         return self.code in (421, 530) or (self.step in ("connect", "login") and self.is_for_now)
 
     @property

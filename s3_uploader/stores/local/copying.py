@@ -206,7 +206,7 @@ class FileCopy:
 
 
 def _sync(descriptor: int) -> None:
-    """``fsync``; where a file system has none, the error does not look like that of a name (``EINVAL``).
+    """``fsync``. On a file system without it, the error is not the one of an invalid name (``EINVAL``).
 
     :raises OSError: if the content is not on the disk.
     """

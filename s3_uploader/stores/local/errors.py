@@ -12,9 +12,9 @@ _OUT_OF_REACH = (
     *(errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EREMOTEIO),
 )
-"""What mounts of other machines (NFS, SMB, FUSE) say while the server does not answer."""
+"""The errors of mounts from other machines (NFS, SMB, FUSE) while the server does not answer."""
 _OF_THIS_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO, errno.EINTR, errno.EBUSY)
-"""Want of memory or descriptors, a disk that fails: no file is at fault."""
+"""A lack of memory or descriptors, or a failing disk: no file is at fault."""
 _DESTINATION_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, *_OUT_OF_REACH}
 _NO_RIGHT = (errno.EACCES, errno.EPERM)
 _ORIGINS = {
@@ -39,7 +39,7 @@ def translated(error: OSError, address: str) -> StoreError:
 
 
 def _origin_of_one(error: OSError) -> Origin:
-    """What an error of the kernel comes from, while other files are taken."""
+    """The origin of a kernel error for one file, while others are accepted."""
     if error.errno in _OF_THIS_MACHINE:
         return Origin.OURS
     if error.errno in _NO_RIGHT:

@@ -13,7 +13,7 @@ from s3_uploader.core.files import rename_without_replacing
 
 @contextlib.contextmanager
 def exclusive_file(directory: int, name: str, *, pause: Callable[[float], None]) -> Iterator[int]:
-    """Make a new file ``name`` for writing that only we use. It is removed afterwards if it still has that name.
+    """Make a new file ``name`` that only this call writes. It is removed afterwards if it still has that name.
 
     The leftover of a killed process is removed. While another uploader, thread or process, works on the file, this
     waits. A kernel lock (``flock(2)``) tells the two cases apart, because it ends with its process.
@@ -70,10 +70,10 @@ def move_without_replacing(directory: int, old: str, new: str) -> bool:
 
 
 def has_another_name(directory: int, name: str, *, temporary: str) -> bool:
-    """Whether a file that is found under ``name`` has another one, because the file system folds case (FAT, SMB).
+    """Whether the file found under ``name`` really has another name, because the file system folds case (FAT, SMB).
 
-    :param temporary: the name of an existing file, with small letters: one look for it in capitals tells most file
-        systems apart, and only of the others is the directory read.
+    :param temporary: the name of an existing file, with lower-case letters. A lookup of it in capitals shows whether
+        the file system folds case at all; only then is the directory read.
     """
     try:
         folded = os.stat(temporary.upper(), dir_fd=directory, follow_symlinks=False)

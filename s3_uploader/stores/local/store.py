@@ -88,7 +88,7 @@ class LocalStore:
                 code="EACCES",
                 origin=Origin.DIRECTORY,
                 scope=Scope.DESTINATION,
-                hint="Give this program's user the right to write there, or mount it writable.",
+                hint="Give this program's user permission to write there, or mount it writable.",
             )
         self._root = root
         self._workers = Workers(name="local-store", count=self._max_concurrency)
@@ -201,7 +201,7 @@ class LocalStore:
             )
 
     def _open_directory(self, names: list[str], key: str) -> int:
-        """Open the directory below the root, without following a link. It is made if necessary."""
+        """Open the directory below the root, without following a link. It is created if it is missing."""
         assert self._root is not None
         self._refuse_another_root(self._root)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -73,7 +73,7 @@ class Refused(base.Refused):
 
     @property
     def may_be_of_all(self) -> bool:
-        """A right is missing, or the server has no better word for it."""
+        """A permission is missing, or the server has no more specific status."""
         return self.code in (PERMISSION_DENIED, FAILURE) and self.request in ("open", "mkdir")
 
     @property

@@ -71,7 +71,7 @@ class Session(SftpConnection):
         found = self.attributes(path)
         if found is None or found.type != asyncssh.FILEXFER_TYPE_UNKNOWN:
             return found is not None and found.type == _DIRECTORY
-        # The server reports no more than a size.
+        # The server reports nothing but a size.
         try:
             self.listing(path, lambda _: None, most=0)
         except Refused:

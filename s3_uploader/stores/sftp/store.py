@@ -152,9 +152,9 @@ class SftpStore(FileServerStore[Session]):
 def create_lock_file(session: FileSession, path: str, content: bytes, beside: str) -> None:
     """Create the lock file together with its content, only if it does not exist.
 
-    A file that is written first and gets a second name afterwards is never there without the line that names its
-    owner: nobody could tell that a killed run left it. On a server without links it is created first and written
-    afterwards (``SSH_FXF_EXCL``), while the other file tells who does that.
+    The file is written under another name first, and then linked to its own. So it never exists without the line that
+    names its owner: otherwise nobody could tell whether a killed run left it. On a server without links it is created
+    first and written afterwards (``SSH_FXF_EXCL``), while the other file tells who does that.
     """
     assert isinstance(session, Session)
     session.store(beside, [content])
