@@ -31,18 +31,18 @@ _TITLES = {
 
 _REMARKS = {
     "pys3local": (
-        "It makes a path of whatever it is told: an object `/etc/x` is that file on its machine. Let it run as a user "
-        "who may write nowhere else. Names that differ in nothing but empty or dotted steps are one file to it, of "
-        "which it says under each name that it is there. That is found out, and no file with such a name is sent there."
+        "It uses every key as a path: an object `/etc/x` is that file on its machine. Run it as a user who may not "
+        "write anywhere else. It stores names that differ only in empty or dotted steps as one file, and reports that "
+        "file under each of them. The program detects this and sends no file with such a name."
     ),
     "rclone": (
-        "Names with control characters, and some with blanks of other kinds, are known under the name that they were "
-        "sent with for five minutes, and then under one with pictures of these characters: the bytes are there, and an "
-        "audit misses the name. An object whose name ends with a slash hides the objects below that name."
+        "Objects whose names have control characters, and some with unusual blanks, keep their names for five minutes. "
+        "Then symbols replace these characters: the bytes are there, but an audit does not find the name. An object "
+        "whose name ends with a slash hides the objects below that name."
     ),
     "s3rver": (
-        "Of an upload whose connection breaks it keeps the beginning, as the object of that name. The next run finds "
-        "other content there, keeps the file and says so; with `on_conflict: overwrite` it finishes the work."
+        "If the connection breaks during an upload, it stores the beginning of the file as the object. The next run "
+        "finds other content there, keeps the file and says so; with `on_conflict: overwrite` it finishes the work."
     ),
 }
 """What was seen by hand."""
@@ -51,23 +51,23 @@ _INTRODUCTION = """\
 # Servers, one by one
 
 What each of these servers does, and what the program says and does there. The installed command shipped to each of
-them, to the S3 servers with both engines. What was there afterwards was read with boto3, or from the server's disk, and
-compared byte for byte. `python -m tests.survey` writes the record from which this page is made; the tests hold every
-server that is installed against it.
+them, to the S3 servers with both engines. The result was read with boto3, or from the server's disk, and compared byte
+for byte. `python -m tests.survey` writes the record from which this page is made; the tests compare every installed
+server with it.
 
-What was shown on each of them, and holds unless a server's own section says otherwise:
+The following was shown on each of these servers, and holds unless its own section says otherwise:
 
 * Each file arrives byte for byte or stays in the spool, and the log says why.
-* Files that are refused keep no other file from going.
+* Files that are refused do not hold up other files.
 * Files of 0 and 1 bytes and of every size around one and two parts arrive, proven.
 * A second file of other content replaces the first only with `on_conflict: overwrite`; one of the same content is
   recognised, and counted as shipped.
-* What is compressed is stored as it was compressed, small or large.
+* Compressed files, small or large, are stored byte for byte as they were compressed.
 * After SIGKILL at any instant the next run finishes the work.
 * `audit` and `audit --deep` find everything as it was shipped.
 
-`check` says the same of your own server. Services (Amazon's own, Cloudflare R2, Backblaze B2 and others) are not here,
-because the tests need no network; see [S3-compatible services](../how-to/s3-compatible.md).
+`check` tests your own server in the same way. Services (Amazon's own, Cloudflare R2, Backblaze B2 and others) are not
+here, because the tests need no network; see [S3-compatible services](../how-to/s3-compatible.md).
 
 """
 

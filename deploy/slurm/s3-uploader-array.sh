@@ -1,5 +1,5 @@
 #!/bin/sh
-# One spool on a file system that all nodes have, shipped by eight tasks: sbatch s3-uploader-array.sh [CONFIG_FILE]
+# One spool on a file system that all nodes share, shipped by eight tasks: sbatch s3-uploader-array.sh [CONFIG_FILE]
 # The array has to count from 0, and every task gets the share of its number. "state_dir" in the configuration has to
 # be on the shared file system too, so that `status` and `audit` see all shares.
 #SBATCH --job-name=s3-uploader
@@ -14,7 +14,7 @@
 #SBATCH --signal=B:TERM@60
 
 CONFIG="${1:-/etc/s3-uploader/config.json}"
-# Not the number of tasks that Slurm tells: `sbatch --array=5` runs one share again, and that is still one of eight.
+# Not the number of tasks that Slurm reports: `sbatch --array=5` runs one share again, and that is still one of eight.
 SHARES=8
 
 # The file system may need a moment to release what a dead node held.
