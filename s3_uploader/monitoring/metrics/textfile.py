@@ -76,9 +76,9 @@ class MetricsFile:
 
     def _update(self, make: Callable[[], str], *, durable: bool = True) -> None:
         try:
+            _insist_on_file(self._path)
             # One that steps aside reads the file and writes it again, and must not do so with the numbers of a run that
             # ends in between.
-            _insist_on_file(self._path)
             with _alone_in(os.path.dirname(self._path) or "."):
                 self._replace(make().encode(), durable=durable)
         except OSError as error:
