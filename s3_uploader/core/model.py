@@ -72,6 +72,14 @@ class Fingerprint(msgspec.Struct, frozen=True):
         """The fingerprint in a result of ``fstat``."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
+    @property
+    def counts_seconds(self) -> bool:
+        """Whether the file system seems to store whole seconds, so that changes within one of them look alike.
+
+        Elsewhere hardly any time is a whole second.
+        """
+        return self.ctime_ns % 1_000_000_000 == 0
+
     def same_content_as(self, other: Fingerprint) -> bool:
         """Whether both are equal except for ``ctime_ns``, which a rename of the file changes too."""
         return (

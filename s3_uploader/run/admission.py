@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from s3_uploader.core.control import Clock, Latch, start_thread
+from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import DestinationBusy, StoreError, lacks_memory
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
-from s3_uploader.run.in_flight import FileTask
+from s3_uploader.run.in_flight import FileTask, open_store
 from s3_uploader.spool.layouts.base import has_leftover
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.readiness import LONGEST_TICK, TICK, Reason, Removable, Sightings, counts_seconds, why_settling
+from s3_uploader.spool.readiness import LONGEST_TICK, TICK, Reason, Removable, Sightings, why_settling
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ _NOT_UTF8 = (
     "this program reads names of files in an encoding other than UTF-8, so the key would not have the bytes of the "
     "name; start it with PYTHONUTF8=1 or under a UTF-8 locale"
 )
-_LOOK_SECONDS = 0.1
 
 
 class Admission:
@@ -119,7 +116,7 @@ class Admission:
         # Two changes within one tick of the clock leave the same times. So a fingerprint is not trusted while its last
         # change may be in the current tick.
         ago = abs(now - file.fingerprint.ctime_ns / 1e9)
-        if ago < LONGEST_TICK and counts_seconds(file.fingerprint):
+        if ago < LONGEST_TICK and file.fingerprint.counts_seconds:
             return Left.FRESH, "it was changed a moment ago, and its file system counts whole seconds"
         if ago < TICK:
             self._sleep(TICK)
@@ -349,52 +346,3 @@ class Intake:
         self.store_is_open = True
         self._flight.take_over_loop()
         return True
-
-
-def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[], None]) -> bool:
-    """Open ``store``; returns ``False`` if the run had to end meanwhile. The store must then still be closed.
-
-    :param must_end: whether the run has to end; called several times a second.
-    :param beat: heartbeat, called as often.
-    :raises Exception: what :meth:`Store.open` raises.
-    """
-    raised: list[BaseException] = []
-    is_over = Latch()
-
-    def work() -> None:
-        try:
-            _load_hashes()
-            store.open()
-        except BaseException as error:
-            raised.append(error)
-        finally:
-            is_over.set()
-
-    thread = threading.Thread(target=work, name="open-store", daemon=True)
-    try:
-        start_thread(thread)
-    except RuntimeError:
-        # No further thread can be started, so this one opens the store.
-        work()
-    while not is_over.wait(_LOOK_SECONDS):
-        beat()
-        if must_end():
-            return False
-        if not thread.is_alive() and not is_over.wait(0):
-            raise MemoryError  # nothing else ends it without a word
-    if raised:
-        raise raised[0]
-    return True
-
-
-def _load_hashes() -> None:
-    """Load the hashes that every store needs. Where there is no memory for them, ``hashlib`` prints tracebacks.
-
-    :raises ImportError: if there is no memory for them.
-    """
-    for name in ("_hashlib", "_blake2"):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            if lacks_memory(error):
-                raise

@@ -1,7 +1,11 @@
-"""The files in flight: each is open, submitted to the store, and taken from a queue when the store has answered."""
+"""The files in flight: each is open, submitted to the store, and taken from a queue when the store has answered.
+
+The store is opened here, too, for the first of them.
+"""
 
 from __future__ import annotations
 
+import importlib
 import queue
 import threading
 import time
@@ -11,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.control import Latch, start_thread
+from s3_uploader.core.errors import StoreError, lacks_memory
+from s3_uploader.core.events import Uploaded
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import ShippedRow
@@ -24,11 +30,13 @@ if TYPE_CHECKING:
 
     from s3_uploader.core.model import Fingerprint
     from s3_uploader.run.scan import Directories
+    from s3_uploader.spool.root import SpoolRoot
 
 _BYTES_PER_SECOND_AT_LEAST = 64 * 1024
 _MOST_COUNTED = 16 * 2**20
 """A file counts for at most this many bytes in flight: a store holds only some parts of it in memory."""
 _LOOK_SECONDS = 0.05
+_OPENING_LOOK_SECONDS = 0.1
 _TURN_SECONDS = 0.005
 """The longest time in which other work may keep the sockets waiting."""
 
@@ -102,6 +110,23 @@ class FileTask(msgspec.Struct):
             stored_size=receipt.stored_size,
             encoding=receipt.encoding,
             kept=kept,
+        )
+
+    def uploaded(self, receipt: Receipt, *, spool: SpoolRoot, store: Store, seconds: float) -> Uploaded:
+        """Make the event about the shipped file.
+
+        :param spool: the tree in which its producer put it.
+        :param seconds: the duration of the upload.
+        """
+        candidate = self.file.candidate
+        return Uploaded(
+            spool.shown(candidate.directory, original_name(candidate.name)),
+            candidate.location,
+            store.name,
+            store.address(receipt.key),
+            receipt,
+            seconds,
+            derived_key=receipt.key != self.key,
         )
 
 
@@ -277,3 +302,52 @@ class UploadsInFlight:
         self._keys.clear()
         self.bytes = 0
         return uploads
+
+
+def open_store(store: Store, *, must_end: Callable[[], bool], beat: Callable[[], None]) -> bool:
+    """Open ``store``; returns ``False`` if the run had to end meanwhile. The store must then still be closed.
+
+    :param must_end: whether the run has to end; called several times a second.
+    :param beat: heartbeat, called as often.
+    :raises Exception: what :meth:`Store.open` raises.
+    """
+    raised: list[BaseException] = []
+    is_over = Latch()
+
+    def work() -> None:
+        try:
+            _load_hashes()
+            store.open()
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            is_over.set()
+
+    thread = threading.Thread(target=work, name="open-store", daemon=True)
+    try:
+        start_thread(thread)
+    except RuntimeError:
+        # No further thread can be started, so this one opens the store.
+        work()
+    while not is_over.wait(_OPENING_LOOK_SECONDS):
+        beat()
+        if must_end():
+            return False
+        if not thread.is_alive() and not is_over.wait(0):
+            raise MemoryError  # nothing else ends it without a word
+    if raised:
+        raise raised[0]
+    return True
+
+
+def _load_hashes() -> None:
+    """Load the hashes that every store needs. Where there is no memory for them, ``hashlib`` prints tracebacks.
+
+    :raises ImportError: if there is no memory for them.
+    """
+    for name in ("_hashlib", "_blake2"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            if lacks_memory(error):
+                raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StateError, StoreError
-from s3_uploader.core.events import Emit, Uploaded
+from s3_uploader.core.events import Emit
 from s3_uploader.core.model import FailureBucket, Left, Receipt
 from s3_uploader.ledger.records import OUTDATED_OBJECTS
 from s3_uploader.ledger.rows import FailingRow
@@ -368,17 +368,7 @@ class Settlement:
             self.leave(upload, outcome, "it changed before it was removed")
             return
         self.counters.count_shipped(receipt)
-        self._emit(
-            Uploaded(
-                self._root.shown(candidate.directory, original_name(candidate.name)),
-                candidate.location,
-                self._store.name,
-                self._store.address(receipt.key),
-                receipt,
-                seconds,
-                derived_key=receipt.key != upload.key,
-            )
-        )
+        self._emit(upload.uploaded(receipt, spool=self._root, store=self._store, seconds=seconds))
         if self._on_success.keep and original_name(candidate.name) != candidate.name:
             # An earlier run was killed while it looked for a second copy, and did not give the file its name back.
             with contextlib.suppress(OSError):

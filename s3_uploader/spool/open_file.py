@@ -87,8 +87,8 @@ class OpenFile(msgspec.Struct):
         except OSError:
             return False
         # Where times are whole seconds they tell nothing.
-        is_at_once = abs(new.st_ctime_ns - gone.st_ctime_ns) < _ONE_TICK_NS and gone.st_ctime_ns % 1_000_000_000
-        return stat.S_ISREG(new.st_mode) and bool(is_at_once)
+        is_at_once = abs(new.st_ctime_ns - gone.st_ctime_ns) < _ONE_TICK_NS and not Fingerprint.of(gone).counts_seconds
+        return stat.S_ISREG(new.st_mode) and is_at_once
 
     def look_again(self) -> bool:
         """Take the fingerprint again; returns whether it is still the same.

@@ -72,14 +72,6 @@ def why_settling(candidate: Candidate, mtime_ns: int, now: float, settle_seconds
     return ""
 
 
-def counts_seconds(fingerprint: Fingerprint) -> bool:
-    """Whether the file system seems to store whole seconds, so that two changes within :data:`LONGEST_TICK` look alike.
-
-    Elsewhere hardly any time is a whole second.
-    """
-    return fingerprint.ctime_ns % 1_000_000_000 == 0
-
-
 def is_being_written(descriptor: int) -> bool | None:
     """Whether any process has the file open for writing, also through a shared mapping; ``None`` if unknown.
 

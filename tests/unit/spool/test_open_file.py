@@ -251,7 +251,8 @@ class TestReplaced:
         """Where the file system counts seconds, equal times are no trace of one rename."""
 
         class WholeSeconds:
-            st_mode, st_nlink, st_ctime_ns = stat.S_IFREG, 0, 1_700_000_000_000_000_000
+            st_mode, st_nlink, st_dev, st_ino, st_size = stat.S_IFREG, 0, 1, 2, 3
+            st_mtime_ns = st_ctime_ns = 1_700_000_000_000_000_000
 
         (tmp_path / "new").rename(tmp_path / "spool/x")
         assert file.was_replaced()
