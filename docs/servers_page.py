@@ -115,7 +115,7 @@ def _overview_of_files(known: dict[str, Recorded]) -> str:
         "## FTP and SFTP at a glance",
         "",
         "Proof: without `minimum_proof`. Names with empty or dotted steps are no paths, and are refused.",
-        "ProFTPD's SFTP, drop boxes and users without rights have tests of their own.",
+        "ProFTPD's SFTP, drop boxes and users without permissions have tests of their own.",
         "",
         "| server | proof | how a file gets its name | names | killed |",
         "| --- | --- | --- | --- | --- |",

@@ -144,8 +144,8 @@ def _loaded(
 ) -> list[Named]:
     """Load every configuration.
 
-    The units of a directory are for all its files, and give the rights that these need: without one of them its spool
-    would have no rights even after it was corrected.
+    The units of a directory are for all its files, and give the permissions that these need: without one of the files,
+    its spool would have no permissions even after it was corrected.
 
     :param environment: what systemd adds to the environment; ``None`` for cron, which adds nothing.
     :raises ConfigError: with the problems of all files.
@@ -161,10 +161,8 @@ def _loaded(
                 raise
             problems += [f"{os.path.basename(path)}: {problem}" for problem in error.problems]
     if problems:
-        hint = (
-            "No unit was made, because a unit gives the rights that all its spools need. Correct the files named here, "
-        )
-        raise ConfigError(source, problems, hint=f"{hint}or move them to another directory.")
+        hint = "No unit was made, because a unit gives the permissions that all its spools need. Correct the files "
+        raise ConfigError(source, problems, hint=f"{hint}named here, or move them to another directory.")
     return loaded
 
 
@@ -307,7 +305,9 @@ def _warnings_of_environment(config_file: str, options: UnitOptions) -> list[str
     environment = _service_environment(source, options)
     path = _environment_file(source, options)
     if environment is not None and os.path.exists(path) and not os.access(path, os.R_OK):
-        sentence = f"{shown_name(path)} cannot be read by this user. The service reads it, and may need other rights"
+        sentence = (
+            f"{shown_name(path)} cannot be read by this user. The service reads it, and may need other permissions"
+        )
         return [f"{sentence} with the values there. Run this as root."]
     names = [override.place for override in of_environment(os.environ)]
     missing = only_here(os.environ, environment or {}, names)

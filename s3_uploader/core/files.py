@@ -171,7 +171,7 @@ def rename_without_replacing(from_directory: int, from_name: str, to_directory: 
 
     ``renameat2`` does it in one step, if system and file system support it (NFS does not). ``link`` refuses an existing
     name atomically too, but a process that is killed before the ``unlink`` leaves two names. It needs hard links, and
-    the right to link another user's file (``protected_hardlinks`` in ``proc(5)``). Without that, the name is checked
+    permission to link another user's file (``protected_hardlinks`` in ``proc(5)``). Without that, the name is checked
     first. ``from_name`` must be a name that no other process knows.
 
     :raises FileExistsError: if ``to_name`` is taken.

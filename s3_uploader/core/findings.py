@@ -29,7 +29,7 @@ class Cause(enum.Enum):
     """Why a spool is not emptied: the identifiers in ``status``, the metrics and the alerts."""
 
     CREDENTIALS = "credentials"
-    """They are wrong, have expired, or lack a right."""
+    """They are wrong, have expired, or lack a permission."""
     DESTINATION = "destination"
     """It is missing, cannot be reached, or does not answer."""
     DISK_FULL = "disk_full"

@@ -48,7 +48,7 @@ _MEANINGS = {
     ),
     Origin.DIRECTORY: Meaning(
         Cause.DESTINATION,
-        remedy=f"Correct path, create the directory it names, or give the user rights there; {_CHECK}",
+        remedy=f"Correct path, create the directory it names, or give the user permissions there; {_CHECK}",
     ),
     Origin.SETTING: Meaning(Cause.DESTINATION, remedy=f"Correct the setting that the message names; {_CHECK}"),
     Origin.CERTIFICATE: Meaning(

@@ -13,7 +13,7 @@ class Origin(enum.Enum):
     """Where an error comes from. The values are identifiers in the ledger and in JSON, and stay the same."""
 
     CREDENTIALS = "credentials"
-    """They are wrong, have expired, or lack a right that every file needs."""
+    """They are wrong, have expired, or lack a permission that every file needs."""
     CREDENTIAL_SOURCE = "credential_source"
     """The source of this machine's credentials provides none."""
     PRIVATE_KEY = "private_key"
@@ -41,7 +41,7 @@ class Origin(enum.Enum):
     FILE = "file"
     """This file: its name or its size."""
     FILE_RIGHT = "file_right"
-    """A right is missing for this file's key, while other keys work."""
+    """A permission is missing for this file's key, while other keys work."""
     CONFLICT = "conflict"
     """The key is taken by other content."""
     NOT_REMOVED = "not_removed"

@@ -13,13 +13,13 @@ import msgspec
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import shown_name
 from s3_uploader.deployment.needs import Needs
-from s3_uploader.deployment.rights import Entry, entries_of, obstacle, user_name
+from s3_uploader.deployment.permissions import Entry, entries_of, obstacle, user_name
 
 DEFAULT_USER = "s3-uploader"
 
 
 class SpoolFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The observed owners and rights of the spools; of a large spool only the first entries are examined.
+    """The observed owners and modes of the spools; of a large spool only the first entries are examined.
 
     :param owner: user of the topmost directory, as a name or number; ``None`` if a spool does not exist.
     :param owner_owns_all: whether all examined entries belong to that user.
@@ -55,9 +55,9 @@ def choose(
 ) -> Account:
     """Choose the account for a service, and give the reason as a sentence.
 
-    :param force: take the requested user even if its rights do not seem to suffice.
-    :param is_confined: root has no capabilities then, and no more rights than other users.
-    :raises UsageProblem: if no user, or not the requested one, has the rights that are needed.
+    :param force: take the requested user even if its permissions do not seem to suffice.
+    :param is_confined: root has no capabilities then, and no more permissions than other users.
+    :raises UsageProblem: if no user, or not the requested one, has the permissions that are needed.
     """
     if wanted is not None:
         if not force:
@@ -98,7 +98,7 @@ def _insist(needs: Needs, facts: SpoolFacts, user: str, is_confined: bool) -> No
         what = "remove" if needs.takes else "read"
         raise UsageProblem(
             f"A service of the user {user} could not {what} all files of {shown_name(needs.spools[0])}: {found}"
-            + (", and a service of root has no more rights than that." if user == "root" else "."),
+            + (", and a service of root has no more permissions than that." if user == "root" else "."),
             hint="Let one user own all of them (chown -R USER), or let a group share them (chgrp -R GROUP and "
             "chmod -R g+rwXs), or name another user with --user; --force takes it as it is.",
         )

@@ -192,7 +192,7 @@ def _what_prevents(spool: _Spool, denied: str, *, is_busy: bool) -> UploaderErro
 
 
 def _is_another_users(path: str) -> bool:
-    """Whether another user has made what a run uses, so that the rights of this one say nothing about runs."""
+    """Whether another user has made what a run uses, so that the permissions of this one say nothing about runs."""
     try:
         return os.geteuid() not in (0, os.stat(path).st_uid)
     except OSError:

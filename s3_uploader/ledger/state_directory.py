@@ -76,7 +76,7 @@ def create_state_directory(path: str) -> None:
     :raises StateError: if that is not possible, or it is there and this user cannot write to it.
     """
     if os.path.basename(path).startswith("share-"):
-        create_state_directory(os.path.dirname(path))  # that of the spool, with the same rights
+        create_state_directory(os.path.dirname(path))  # that of the spool, with the same mode
     try:
         try:
             _make_above(os.path.dirname(path), 0o700)

@@ -86,8 +86,8 @@ def copy_object(
         )
     onto_itself = (here.bucket.name, here.key) == (there.bucket.name, there.key)
     sent = header_rules.for_copy(headers, head, onto_itself=onto_itself)
-    if onto_itself and not header_rules.sets_rights(headers):
-        sent |= _rights(here, headers)
+    if onto_itself and not header_rules.sets_acl(headers):
+        sent |= _acl(here, headers)
     copy = Copy(
         source=here,
         target=there,
@@ -282,7 +282,7 @@ def _headers_of_parts(copy: Copy) -> dict[str, str]:
 
 
 def _tags(place: Place, given: Mapping[str, str]) -> str:
-    """The tags as a header; empty without the permission to read them, or if the server does not support tags."""
+    """The tags as a header; empty without permission to read them, or if the server does not support tags."""
     request = copy_requests.subresource("GetObjectTagging", place.key, place.path, "tagging")
     request.headers.update(header_rules.about_bucket_of_source(given))
     try:
@@ -293,7 +293,7 @@ def _tags(place: Place, given: Mapping[str, str]) -> str:
     return urlencode(documents.tags(answer.body))
 
 
-def _rights(place: Place, given: Mapping[str, str]) -> dict[str, str]:
+def _acl(place: Place, given: Mapping[str, str]) -> dict[str, str]:
     """The object's ACL as headers, because every copy, even one onto itself, begins with the ACL of a new object."""
     request = copy_requests.subresource("GetObjectAcl", place.key, place.path, "acl")
     request.headers.update(header_rules.about_bucket_of_source(given))
@@ -301,6 +301,6 @@ def _rights(place: Place, given: Mapping[str, str]) -> dict[str, str]:
         answer = place.bucket.ask(request)
     except RemoteStoreError as error:
         # The permission s3:GetObjectAcl is missing, or the server has no ACLs.
-        logger.debug("The rights of %s cannot be read: %s", place.address, quoted(str(error)))
+        logger.debug("The ACL of %s cannot be read: %s", place.address, quoted(str(error)))
         return {}
     return header_rules.for_grants(documents.owner(answer.body), documents.grants(answer.body))

@@ -202,7 +202,7 @@ def for_copy(given: Mapping[str, str], source: Mapping[str, str], *, onto_itself
     return headers
 
 
-def sets_rights(headers: Mapping[str, str]) -> bool:
+def sets_acl(headers: Mapping[str, str]) -> bool:
     """Whether the headers set an ACL."""
     return any(name == "x-amz-acl" or name.startswith("x-amz-grant-") for name in headers)
 

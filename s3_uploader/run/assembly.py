@@ -172,7 +172,7 @@ def _s3(
         del settings[name]
     return s3.create(
         **settings,
-        # Rights may be limited to the prefix: the probe of `check` goes there too.
+        # Permissions may be limited to the prefix: the probe of `check` goes there too.
         key_prefix=constant_prefix(config),
         variants=build_routes(config).options,
         bytes_in_flight=bytes_in_flight,

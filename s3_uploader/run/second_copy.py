@@ -261,7 +261,7 @@ class SecondCopies:
         try:
             if self._is_there(receipt):
                 return self._vanishes_without_its_name(found, receipt)
-            # Without the permission to look up objects, the content of a file that has just appeared decides.
+            # Without permission to look up objects, the content of a file that has just appeared decides.
             return not is_the_file and not receipt.encoding and _same_content(file.descriptor, found.descriptor)
         finally:
             found.close()

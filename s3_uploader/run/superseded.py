@@ -76,7 +76,7 @@ def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
     """Whether the object of a changed file has other content than its producer left under that name.
 
     A producer that renames a new file over the old one does not need the old one, and the object of this upload is in
-    the new one's way. An object that was there before is another delivery. A rename, a removal or new rights change
+    the new one's way. An object that was there before is another delivery. A rename, a removal or a new mode changes
     only the file's ctime, and the object stays valid: another uploader may have delivered and removed the same file. If
     only the ctime has changed, a write may be hidden by a reset mtime, so the content is read once more. In doubt the
     object is not outdated: the result is a conflict, and nothing is lost.

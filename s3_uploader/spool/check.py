@@ -1,4 +1,4 @@
-"""Checks this machine for ``check``: the spool's file system and rights, and what its layout recognises."""
+"""Checks this machine for ``check``: the spool's file system and permissions, and what its layout recognises."""
 
 from __future__ import annotations
 

@@ -230,9 +230,9 @@ def may_write(user: Credentials, status: os.stat_result, acl: bytes = b"") -> bo
     if status.st_mode & stat.S_IWOTH:
         return True
     # The first four bytes are the version; then come the entries (acl(5), linux/posix_acl_xattr.h).
-    for tag, rights, number in _ACL_ENTRY.iter_unpack(acl[4 : 4 + (len(acl) - 4) // 8 * 8] if len(acl) > 4 else b""):
+    for tag, allowed, number in _ACL_ENTRY.iter_unpack(acl[4 : 4 + (len(acl) - 4) // 8 * 8] if len(acl) > 4 else b""):
         named = (tag == _ACL_USER and number == user.uid) or (tag == _ACL_GROUP and number in user.groups)
-        if named and rights & 2:
+        if named and allowed & 2:
             return True
     return False
 

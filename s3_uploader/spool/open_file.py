@@ -57,7 +57,7 @@ class OpenFile(msgspec.Struct):
     def has_new_content(self) -> bool:
         """Whether the content has changed since the file was opened, or a writer may be changing it.
 
-        A file that was only renamed or removed, or whose rights changed, has changed too (:meth:`why_changed`), but its
+        A file that was only renamed or removed, or whose mode changed, has changed too (:meth:`why_changed`), but its
         content has not. A file that cannot be examined counts as unchanged.
         """
         try:

@@ -197,8 +197,8 @@ def _obstacle_in(directory: int) -> tuple[Reason | None, bool]:
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
         if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
             return ("its file system is read-only", "Mount it writable."), False
-        by_rights = ("this user may not write to its directory", "Let the user that runs this program write to it.")
-        return _by_flags(directory) or by_rights, False
+        by_mode = ("this user may not write to its directory", "Let the user that runs this program write to it.")
+        return _by_flags(directory) or by_mode, False
     status = os.fstat(directory)
     is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid != os.geteuid()
     return _by_flags(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
@@ -291,7 +291,7 @@ class Sightings:
 def unseen_in_words(reason: str, path: str) -> str:
     """The warning about files that are shipped although their writers cannot be seen.
 
-    :param reason: the type of the file system, or empty if this user lacks the right to see them.
+    :param reason: the type of the file system, or empty if this user may not see them.
     """
     if reason:
         return (

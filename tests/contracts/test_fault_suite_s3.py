@@ -535,7 +535,7 @@ def test_a_virtual_host_through_a_proxy(engine: str, tmp_path: Path, monkeypatch
 
 
 def test_a_conflict_that_may_not_be_looked_at(setting: Setting) -> None:
-    """Where HEAD is denied a taken key is a conflict, and the hint says which right is missing."""
+    """Where HEAD is denied a taken key is a conflict, and the hint says which permission is missing."""
     setting.server.put("key", b"theirs")
     setting.server.faults.add(faults.error("AccessDenied").only(operations=("HeadObject", "GetObject"), times=None))
     with pytest.raises(ConflictError) as caught:

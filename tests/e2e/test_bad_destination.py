@@ -96,7 +96,7 @@ def test_expired_token(waiting: Site, fault_server: FaultServer, engine: str) ->
 
 
 def test_access_denied(waiting: Site, fault_server: FaultServer, engine: str) -> None:
-    """Credentials that may do nothing end the run, and the right that is missing is named."""
+    """Credentials that may do nothing end the run, and the permission that is missing is named."""
     fault_server.allowed_operations = set()
     waiting.ship_to(fault_server, engine=engine)
     sentence = abandoned(waiting.run())

@@ -35,7 +35,7 @@ ODD_NAMES = {
 
 @contextmanager
 def mode(path: Path, bits: int) -> Iterator[None]:
-    """A file or directory with other rights for a while."""
+    """A file or directory with other permissions for a while."""
     before = stat.S_IMODE(path.stat().st_mode)
     path.chmod(bits)
     try:

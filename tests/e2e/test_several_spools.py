@@ -191,7 +191,7 @@ def documents_of(text: str) -> Iterator[Any]:
 
 
 def test_units_name_every_file_that_is_no_configuration(directory: Directory) -> None:
-    """No unit is made while one of the files is wrong, for its spool would have no rights; all of them are named."""
+    """No unit is made while one of the files is wrong, for its spool would have no permissions; all are named."""
     directory.add("kitchen")
     (directory.path / "broken.json").write_text("{")
     directory.add("attic", settle_seconds="soon")

@@ -192,14 +192,14 @@ def test_ftp_550_of_every_file(site: Site, to_ftp: Refuse, verb: str, reply: str
     """A user who may write nothing holds everything up, however many files wait: nothing will be shipped."""
     to_ftp({verb: reply})
     site.files(files)
-    problem = stuck(site, cause="destination", remedy="give the user rights there", left=files)
+    problem = stuck(site, cause="destination", remedy="give the user permissions there", left=files)
     assert reply.rstrip(".") in problem["sentence"]
-    assert "Nothing can be written in / either. Check the rights of the FTP user there." in site.run().stderr
+    assert "Nothing can be written in / either. Check the permissions of the FTP user there." in site.run().stderr
     assert site.run("check").code == 3
 
 
 def test_ftp_550_of_a_file(site: Site, to_ftp: Refuse) -> None:
-    """A file that may not be written where it goes is that file's trouble, and a right that is missing."""
+    """A file that may not be written where it goes is that file's trouble, and a permission that is missing."""
 
     def refuse(session: OddSession, verb: str, argument: bytes) -> bool:
         is_refused = verb == "STOR" and b"/20" in argument
@@ -251,13 +251,13 @@ def test_ftp_550_of_one_file_of_many(site: Site, to_ftp: Refuse) -> None:
 
 
 def test_a_directory_without_the_right_to_write(site: Site, tmp_path: Path) -> None:
-    """A directory of this machine knows no credentials: a right is missing there."""
+    """A directory of this machine knows no credentials: a permission is missing there."""
     (tmp_path / "archive").mkdir()
     site.settings["destination"] = {"type": "local", "path": str(tmp_path / "archive")}
     site.files(1)
     with mounting() as mounts:
         archive = mounts.bind(tmp_path / "archive", tmp_path / "archive")
         subprocess.run(["mount", "-o", "remount,ro,bind", str(archive)], check=True)
-        problem = stuck(site, cause="destination", remedy="give the user rights there")
+        problem = stuck(site, cause="destination", remedy="give the user permissions there")
     assert "credentials" not in problem["sentence"]
     assert site.run().code == 0

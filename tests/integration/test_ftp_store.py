@@ -549,7 +549,7 @@ def test_lock_without_append(root: Path, tmp_path: Path) -> None:
 
 
 def test_lock_that_cannot_be_made(root: Path) -> None:
-    """Without the right to make the lock file nothing is uploaded, and the sentence says why."""
+    """Without permission to make the lock file nothing is uploaded, and the sentence says why."""
     with (
         py_ftp_server(root, permissions="elr") as server,
         pytest.raises(StoreError, match=r"The lock file write on .* cannot be made: 550") as caught,
@@ -731,7 +731,7 @@ def test_refused_directory(server: PyFtpServer, opened: Callable[..., FtpStore],
     """A directory that the server does not let us make costs the files in it, not the others."""
     store = opened()
     server.fault("MKD", "reply", "550 Permission denied.")
-    with pytest.raises(StoreError, match=r"550 Permission denied\. Check the rights") as caught:
+    with pytest.raises(StoreError, match=r"550 Permission denied\. Check the permissions") as caught:
         put(store, tmp_path, "d/a", b"x")
     assert caught.value.scope is Scope.FILE
     put(store, tmp_path, "b", b"x")
@@ -1046,7 +1046,7 @@ def test_check(server: PyFtpServer) -> None:
     ],
 )
 def test_check_of_missing_rights(root: Path, letter: str, right: str) -> None:
-    """``check`` names each right that is missing, and no other."""
+    """``check`` names each permission that is missing, and no other."""
     with py_ftp_server(root, permissions="elradfmw".replace(letter, "")) as server:
         findings = new_store(server).check(now=time.time())
     advice = " | ".join(finding.meaning for finding in findings)
@@ -1056,7 +1056,7 @@ def test_check_of_missing_rights(root: Path, letter: str, right: str) -> None:
 
 
 def test_check_of_a_right_that_proof_needs(root: Path) -> None:
-    """Without the right to read nothing can be shipped where more than the length is to be proven."""
+    """Without permission to read nothing can be shipped where more than the length is to be proven."""
     with py_ftp_server(root, permissions="eladfmw") as server:
         findings = new_store(server, minimum_proof="checksum").check(now=time.time())
     (found,) = (finding for finding in findings if "permission to read" in finding.meaning)

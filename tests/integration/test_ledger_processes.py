@@ -1,4 +1,4 @@
-"""The ledger between real processes and users: killed, started at once, without rights; what a tick costs a disk."""
+"""The ledger between real processes and users: killed, started at once, without permissions; a tick's cost."""
 
 from __future__ import annotations
 

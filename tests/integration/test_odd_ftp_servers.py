@@ -135,7 +135,7 @@ def test_changed_name_without_a_second_file(root: Path, begin: Begin) -> None:
 
 
 def test_changed_name_where_no_directory_can_be_made(root: Path, begin: Begin) -> None:
-    """Without the right to make directories a name is tried all the same before it may replace anything."""
+    """Without permission to make directories a name is tried all the same before it may replace anything."""
     odd = Oddities(stored_as=blank_to_underscore, refuses={"MKD": "550 no"})
     (root / "name_").write_bytes(b"delivered")
     with odd_ftp_server(root, odd) as server, opened(server) as store:
@@ -275,7 +275,7 @@ def test_store_beside_what_is_there(root: Path, begin: Begin) -> None:
         assert server.files() == {"auto": b"content 2", "none": b"content 2"}
 
 
-# -------------------------------------------------------------------------------------------------------------- rights
+# -------------------------------------------------------------------------------------------------------- permissions
 
 
 def memory() -> EndpointMemory:
@@ -298,7 +298,7 @@ def test_no_dots(root: Path, begin: Begin) -> None:
 
 
 def test_no_rename(root: Path, begin: Begin) -> None:
-    """Without the right to rename the run ends with a sentence that names it; ``none`` does without."""
+    """Without permission to rename the run ends with a sentence that names it; ``none`` does without."""
     known = memory()
     odd = Oddities(refuses={"RNFR": "550 Permission denied."})
     with odd_ftp_server(root, odd) as server:
@@ -367,7 +367,7 @@ def test_drop_box(root: Path, begin: Begin) -> None:
 
 
 def test_lock_that_could_not_be_removed(root: Path) -> None:
-    """Where nothing can be deleted no lock is made, and the sentence names the right."""
+    """Where nothing can be deleted no lock is made, and the sentence names the permission."""
     known = memory()
     with odd_ftp_server(root, Oddities(refuses={"DELE": "550 Permission denied."})) as server:
         for _ in range(2):

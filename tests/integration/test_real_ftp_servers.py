@@ -156,8 +156,8 @@ def test_pure_ftpd_without_deletes(put: Put) -> None:
 @pytest.mark.parametrize("kind", ["Pure-FTPd", "vsftpd"])
 def test_empty_lock(put: Put, kind: str) -> None:
     """A run that is killed while the server creates its lock does not stop the next run."""
-    rights = ("anon_mkdir_write_enable=YES", "anon_other_write_enable=YES")
-    server = PureFtpd() if kind == "Pure-FTPd" else Vsftpd(*rights)
+    permissions = ("anon_mkdir_write_enable=YES", "anon_other_write_enable=YES")
+    server = PureFtpd() if kind == "Pure-FTPd" else Vsftpd(*permissions)
     path = "/upload" if isinstance(server, Vsftpd) else "/"
     lock = f"{path}/write".strip("/")
     with running(server):
@@ -172,9 +172,9 @@ def test_empty_lock(put: Put, kind: str) -> None:
 
 
 def test_vsftpd(put: Put) -> None:
-    """With full rights every name arrives, also where the server takes one connection and no names with a dot."""
-    rights = ("anon_mkdir_write_enable=YES", "anon_other_write_enable=YES")
-    server = Vsftpd(*rights, "deny_file={.*}", "max_per_ip=1")
+    """With full permissions every name arrives, also where the server takes one connection and no names with a dot."""
+    permissions = ("anon_mkdir_write_enable=YES", "anon_other_write_enable=YES")
+    server = Vsftpd(*permissions, "deny_file={.*}", "max_per_ip=1")
     with running(server):
         with opened(server, max_concurrency=3) as store:
             for name in (*NAMES, "name ", "name_", "tab\tx"):
@@ -184,7 +184,7 @@ def test_vsftpd(put: Put) -> None:
 
 
 def test_vsftpd_for_anonymous_uploads(put: Put) -> None:
-    """With its stock rights for anonymous uploads nothing may be renamed, deleted or made: files go to their names."""
+    """With stock permissions for anonymous uploads nothing may be renamed, deleted or made: files go to their names."""
     server = Vsftpd()
     with running(server):
         with opened(server) as store, pytest.raises(StoreError, match="permission to rename"):

@@ -71,7 +71,7 @@ class TestCheck:
     def test_the_probe_stays_below_the_prefix(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer
     ) -> None:
-        """With rights for one prefix only, nothing is asked of any other key."""
+        """With permissions for one prefix only, nothing is asked of any other key."""
         server = make_fault_server(dialect=AWS)
         station.store(server.endpoint, engine, key_prefix="site-7/").check(now=time.time())
         keys = {request.key for request in server.requests if request.key}
@@ -155,7 +155,7 @@ class TestLeastPrivilege:
     def test_a_key_that_is_taken(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer, size: int, *, same: bool
     ) -> None:
-        """Who may not look is told that it cannot be seen what is there, and which right would help."""
+        """Who may not look is told that it cannot be seen what is there, and which permission would help."""
         server = make_fault_server()
         theirs = pattern(size) if same else b"theirs"
         server.put("key", theirs)
@@ -197,7 +197,7 @@ class TestLeastPrivilege:
         assert len({request.key for request in server.requests_of("DeleteObject")}) == 1
 
     def test_no_right_to_write(self, engine: str, station: Station, make_fault_server: MakeFaultServer) -> None:
-        """Without the right to write the run ends at once and names the right."""
+        """Without permission to write the run ends at once and names the permission."""
         server = make_fault_server()
         server.allowed_operations = {"HeadObject", "GetObject"}
         error = station.error(station.store(server.endpoint, engine), "key", b"content")

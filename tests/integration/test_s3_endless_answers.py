@@ -190,7 +190,7 @@ def test_an_error_that_says_a_lot(engine: str, station: Station, status: bytes) 
 def test_a_compressed_error(engine: str, station: Station) -> None:
     """A document that a proxy has compressed without being asked says no more than its status, and is not unpacked.
 
-    The status alone has a plain name asked for; that is answered, so a right is missing.
+    The status alone has a plain name asked for; that is answered, so a permission is missing.
     """
     import gzip
 

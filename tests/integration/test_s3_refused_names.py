@@ -33,7 +33,7 @@ def test_a_look_at_one_name_is_denied(make_fault_server: MakeFaultServer, engine
 
 
 def test_every_look_is_denied(make_fault_server: MakeFaultServer, engine: str, station: Station) -> None:
-    """The same of every name is a missing right, which ends the run, whatever the name is that shows it."""
+    """The same of every name is a missing permission, which ends the run, whatever the name is that shows it."""
     server = make_fault_server(dialect=WEAK)
     store = station.store(server.endpoint, engine)
     station.put(store, "first.dat", b"content")

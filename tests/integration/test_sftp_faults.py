@@ -468,7 +468,7 @@ def test_a_listing_in_drops(scripted_sftp: ScriptedSftpServer, bench: Bench) -> 
     inventory.close()
 
 
-# ---------------------------------------------------------------------------------------------- rights
+# ---------------------------------------------------------------------------------------------- permissions
 
 
 @pytest.mark.parametrize(
@@ -486,7 +486,7 @@ def test_a_listing_in_drops(scripted_sftp: ScriptedSftpServer, bench: Bench) -> 
 def test_check_of_missing_rights(
     scripted_sftp: ScriptedSftpServer, bench: Bench, requests: tuple[str, ...], right: str
 ) -> None:
-    """``check`` names each right that is missing."""
+    """``check`` names each permission that is missing."""
 
     async def nothing() -> AsyncIterator[asyncssh.SFTPName]:
         raise asyncssh.SFTPPermissionDenied("Permission denied")

@@ -186,7 +186,7 @@ def test_a_password(scripted_sftp: ScriptedSftpServer, tmp_path: Path) -> None:
 
 
 def test_a_read_only_server(openssh_servers: OpensshServers, tmp_path: Path) -> None:
-    """What cannot be written is said to be a right that is missing, by a run and by `check`."""
+    """What cannot be written is said to be a permission that is missing, by a run and by `check`."""
     with bench_on(openssh_servers("read-only"), tmp_path) as bench:
         store = bench.opened()
         with pytest.raises(StoreError, match="Permission denied") as caught:

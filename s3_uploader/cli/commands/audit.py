@@ -15,7 +15,7 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
     """Compare the ledger with the destination: every shipped file must be there, unchanged.
 
     Prints what is missing or different. Exit code 0 if nothing is, 1 if something is or nothing was shipped there, 2 if
-    there is no ledger, 3 if the destination cannot be read. Changes nothing there; needs the right to list the bucket
+    there is no ledger, 3 if the destination cannot be read. Changes nothing there; needs permission to list the bucket
     and to read its objects.
 
     \b

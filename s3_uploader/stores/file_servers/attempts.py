@@ -194,5 +194,5 @@ def _without_right(error: StoreError, session: FileSession) -> StoreError:
         scope=Scope.DESTINATION,
         origin=Origin.DIRECTORY,
         hint=f"Nothing can be written in {shown_name(session.base)} either. "
-        + (error.hint or f"Check the rights of the {session.protocol} user there."),
+        + (error.hint or f"Check the permissions of the {session.protocol} user there."),
     )

@@ -173,10 +173,10 @@ def _round_trip(
                 "Incomplete files are visible under names that end in .s3-uploader-part.",
             )
     except Refused as refused:
-        right = "Give the user permission to write"
+        advice = "Give the user permission to write"
         if temporary_names == "hidden":
-            right += ", or set temporary_names to visible if the server takes no names with a dot"
-        yield Finding(Severity.ERROR, server, f"a file cannot be written: {refused.text}", f"{right}.")
+            advice += ", or set temporary_names to visible if the server takes no names with a dot"
+        yield Finding(Severity.ERROR, server, f"a file cannot be written: {refused.text}", f"{advice}.")
         return
     try:
         with hurried(session):

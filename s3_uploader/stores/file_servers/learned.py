@@ -1,7 +1,7 @@
 """What was learned about a server: what it lacks, what it refuses and how it stores names. All its sessions share it.
 
 Results of expensive tests are remembered from one run to the next. A limitation is tested again as soon as that is
-cheap, because a missing right may have been granted.
+cheap, because a missing permission may have been granted.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class Learned:
     def takes_no_hidden_names(self, refused: bool) -> None:
         self.put("hidden-names", "refused" if refused else "")
 
-    def refusing(self, right: str) -> str:
-        """The path of our file where a right was refused; ``GRANTED`` if it was not refused; empty if unknown."""
-        return self.get(f"refuses-{right}")
+    def refusing(self, permission: str) -> str:
+        """The path of our file where a permission was refused; ``GRANTED`` if it was not refused; empty if unknown."""
+        return self.get(f"refuses-{permission}")
 
-    def refused(self, right: str, path: str) -> None:
-        """Note that a right is missing, or with an empty path that it is granted."""
-        if self.refusing(right) != path:
-            self.put(f"refuses-{right}", path)
+    def refused(self, permission: str, path: str) -> None:
+        """Note that a permission is missing, or with an empty path that it is granted."""
+        if self.refusing(permission) != path:
+            self.put(f"refuses-{permission}", path)
 
     def get(self, name: str) -> str:
         """The value of a name, empty if there is none."""

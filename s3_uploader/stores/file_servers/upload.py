@@ -210,7 +210,7 @@ class FileUpload(ABC, Generic[_Session]):
             raise name_changed(self._site.address(self._key))
 
     def _make_scratch(self, session: _Session, scratch: str) -> bool:
-        """Make the directory in which the name is tried. Returns ``False`` if there is no such right."""
+        """Make the directory in which the name is tried. Returns ``False`` if that is not permitted."""
         try:
             session.make_directory(scratch)
         except Refused:

@@ -143,5 +143,5 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
     if code in (500, 501):
         # The command was known, so its argument is at fault: too long, or bytes that the server cannot decode.
         return KeyRefused(message)
-    hint = "Check the rights of the FTP user there." if code in (550, 553) else ""
+    hint = "Check the permissions of the FTP user there." if code in (550, 553) else ""
     return StoreError(message, code=str(code), hint=hint, origin=of_one_file(error.origin))

@@ -39,7 +39,7 @@ class Checker:
     :param client: sends requests with the usual retries.
     :param impatient: sends requests without retries, for those that are expected to be refused.
     :param probe: tries a plain name, if a refusal does not say what it concerns.
-    :param key_prefix: the prefix of all keys, because the rights may be limited to it.
+    :param key_prefix: the prefix of all keys, because the permissions may be limited to it.
     :param stored: called with the key of the small object while it exists.
     :param limits: longest time for one request and for all.
     :param variants: the ways in which objects are stored besides the usual one.

@@ -31,7 +31,7 @@ _SUSPICIOUS_SKEW = 300.0
 _OF_THE_SERVER = frozenset((300, 304, 305, 401, 402, 406, 410, 411, 417, 418, 421, 423, 426, 428, 451))
 """Statuses that a name or a content hardly ever causes: without a document of S3, every file may meet them."""
 _OF_THE_ACCOUNT = frozenset((401, 402, 403))
-"""Statuses by which services say in codes of their own that an account is closed, unpaid or without a right."""
+"""Statuses by which services say in codes of their own that an account is closed, unpaid or without a permission."""
 _WRITES = frozenset(("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"))
 _UNKNOWN = Meaning()
 
@@ -182,7 +182,7 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
     if status in _OF_THE_ACCOUNT and operation in _WRITES and not code.isdigit():
         meaning = _denied(operation, proven_useful=proven_useful)
         return msgspec.structs.replace(
-            meaning, hint="Check the account that the credentials belong to, and its rights."
+            meaning, hint="Check the account that the credentials belong to, and its permissions."
         )
     if status == 507:
         return FULL

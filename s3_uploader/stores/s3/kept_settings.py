@@ -137,10 +137,10 @@ def _ignored(setting: str, wanted: str, found: str) -> Finding:
     )
 
 
-def _unknown(what: str, right: str) -> Finding:
+def _unknown(what: str, permission: str) -> Finding:
     return Finding(
         Severity.NOTE,
         "settings",
         f"{what} cannot be read back, so it is unknown whether the server keeps it",
-        f"Uploads do not need this permission ({right}). Inspect an object yourself.",
+        f"Uploads do not need this permission ({permission}). Inspect an object yourself.",
     )

@@ -147,7 +147,7 @@ class Kind(enum.Enum):
 
 DENIALS = frozenset((Kind.DENIED, Kind.FORBIDDEN))
 UNEXPLAINED = frozenset((Kind.BAD_REQUEST, Kind.FORBIDDEN))
-"""There is only a status, which may be due to the name, the credentials or a missing right."""
+"""There is only a status, which may be due to the name, the credentials or a missing permission."""
 
 _KINDS = {
     "AccessDenied": Kind.DENIED,

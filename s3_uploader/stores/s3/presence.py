@@ -47,7 +47,7 @@ class Look:
 
     def _read(self, call: PendingRequest) -> None:
         if call.error is None and call.status == _DENIED:
-            # Archived objects cannot be read, and a writer may have no right to read. But a lookup may work.
+            # Archived objects cannot be read, and a writer may lack permission to read. But a lookup may work.
             self._ask()
         elif call.error is None and call.status < 300 and not call.body.body:
             self.future.set_exception(ObjectGone(f"{self._address} is empty now."))

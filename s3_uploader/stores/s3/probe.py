@@ -65,7 +65,7 @@ class PlainProbe(msgspec.Struct, kw_only=True, eq=False):
     document with the reason. A web page instead of the server (of a proxy or a login) answers as if the key existed. At
     most one request is sent in a few seconds, even if many uploads need the answer.
 
-    :param prefix: the prefix of all keys, because the rights may be limited to it; ignored if it is not plain itself.
+    :param prefix: the prefix of all keys, because permissions may be limited to it; ignored if it is not plain itself.
     :param url: of the endpoint, for messages.
     """
 
@@ -136,7 +136,7 @@ class NameTrial(msgspec.Struct, kw_only=True, eq=False):
     existing, although both are one file. Only a second write shows that, by the content of the first name afterwards.
     Each kind of name is tried once, even if many uploads need the answer. The result is noted in the capabilities.
 
-    :param prefix: the prefix of all keys, because the rights may be limited to it.
+    :param prefix: the prefix of all keys, because the permissions may be limited to it.
     :param tls: the payload is not signed.
     """
 

@@ -115,7 +115,7 @@ def login_error(error: base.Refused | Lost, *, server: str, user: str, path: str
             code="NoSuchDirectory" if error.is_absence else error.error_code,
             scope=Scope.DESTINATION,
             origin=error.origin,
-            hint=f"Check the path, which must be a directory, and the rights of the user {user}.",
+            hint=f"Check the path, which must be a directory, and the permissions of the user {user}.",
         )
     assert isinstance(error, Lost)
     if error.step == "sftp":
@@ -155,7 +155,7 @@ def transfer_error(error: base.Refused | Lost, *, address: str) -> StoreError:
     if error.code in (NO_SPACE, _QUOTA):
         hint = "Make room there."
     elif error.code in (PERMISSION_DENIED, _WRITE_PROTECTED):
-        hint = "Check the rights of the SFTP user there, and whether the server is read-only."
+        hint = "Check the permissions of the SFTP user there, and whether the server is read-only."
     elif error.code == UNSUPPORTED:
         hint = "The server lacks a needed operation."
     origin = error.origin if scope is Scope.DESTINATION else of_one_file(error.origin)

@@ -38,7 +38,7 @@ def config_file(tmp_path: Path) -> str:
 def test_variables_that_only_root_may_read(
     config_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A unit that was made without the values of its service may lack rights; whoever makes it is told."""
+    """A unit that was made without the values of its service may lack permissions; whoever makes it is told."""
     (tmp_path / "environment").write_text("S3_UPLOADER_STATE_DIR=/var/lib/elsewhere\n")
     may = os.access
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("/environment") and may(path, mode))
@@ -112,7 +112,7 @@ class TestTheEnvironment:
     def test_a_directory_that_only_the_file_names_can_be_written(
         self, config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The rights of a service follow from what it will read."""
+        """The permissions of a service follow from what it will read."""
         settings = f"S3_UPLOADER_SHARE=0/4\nS3_UPLOADER_STATE_DIR={tmp_path}/state\n"
         (tmp_path / "environment").write_text(settings)
         assert units(config_file, UnitOptions()) == 0

@@ -25,21 +25,21 @@ from s3_uploader.remote_store.botocore_errors import NoConnection
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM])
 def test_remedy(number: int) -> None:
-    """Each error has a remedy of its own: no talk of rights where the disk is read-only or full."""
-    words = remedy_of(OSError(number, os.strerror(number)), denied="rights")
+    """Each error has a remedy of its own: no talk of permissions where the disk is read-only or full."""
+    words = remedy_of(OSError(number, os.strerror(number)), denied="permissions")
     assert words
-    assert (words == "rights") is (number in (errno.EACCES, errno.EPERM))
+    assert (words == "permissions") is (number in (errno.EACCES, errno.EPERM))
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.EUCLEAN])
 def test_remedy_where_the_disk_does_not_work(number: int) -> None:
-    """A disk or share that fails is not mended by rights."""
-    assert remedy_of(OSError(number, os.strerror(number)), denied="rights") == FAILING_DISK
+    """A disk or share that fails is not mended by permissions."""
+    assert remedy_of(OSError(number, os.strerror(number)), denied="permissions") == FAILING_DISK
 
 
 def test_no_remedy_is_made_up() -> None:
     """Where the cause is not known, nothing is advised."""
-    assert remedy_of(OSError(errno.ENOSYS, "no such function"), denied="rights") == ""
+    assert remedy_of(OSError(errno.ENOSYS, "no such function"), denied="permissions") == ""
 
 
 @pytest.mark.parametrize(

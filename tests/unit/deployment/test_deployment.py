@@ -18,8 +18,8 @@ from s3_uploader.deployment.account import Account, SpoolFacts, choose, facts_of
 from s3_uploader.deployment.crontab import crontab
 from s3_uploader.deployment.installing import UnitFile, install, is_as_written, sealed
 from s3_uploader.deployment.needs import Needs, needs_of
+from s3_uploader.deployment.permissions import Entry, obstacle, user_name
 from s3_uploader.deployment.plan import Plan, minutes_of, name_of
-from s3_uploader.deployment.rights import Entry, obstacle, user_name
 from s3_uploader.deployment.systemd import run_service, timer, watch_service
 
 OTHER = Account(user="producer", reason="Because.")
@@ -201,7 +201,7 @@ class TestAccount:
         assert not [each for each in units._warnings(made, UnitOptions()) if "metrics" in each]
 
     def test_looking(self, tmp_path: Path) -> None:
-        """Owner and rights are those of the directories and files as they are."""
+        """Owner and permissions are those of the directories and files as they are."""
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "file").write_text("x")
         (tmp_path / "a" / "link").symlink_to("/etc/shadow")

@@ -31,7 +31,8 @@ from tests.health_values import NOW, facts, kind, only, run_row
 PACKAGE = Path(s3_uploader.__file__).parent
 RENEW, SOURCE, BUCKET = "Renew", "credentials, as the message", "region or endpoint_url"
 SETTING, ROOM = "setting", "room"
-NETWORK, PROXY, SERVER, RIGHTS, TLS, CLOCK = "network", "HTTPS_PROXY", "right one", "rights there", "certificate", "NTP"
+NETWORK, PROXY, SERVER, ACCESS = "network", "HTTPS_PROXY", "right one", "permissions there"
+TLS, CLOCK = "certificate", "NTP"
 
 
 def ended_by(error: StoreError) -> Problem:
@@ -143,8 +144,8 @@ def test_answers_without_a_document(status: int, cause: Cause, severity: Severit
     [
         (530, "login", Cause.CREDENTIALS, Severity.ERROR, RENEW),
         (532, "login", Cause.CREDENTIALS, Severity.ERROR, RENEW),
-        (550, "path", Cause.DESTINATION, Severity.ERROR, RIGHTS),
-        (553, "path", Cause.DESTINATION, Severity.ERROR, RIGHTS),
+        (550, "path", Cause.DESTINATION, Severity.ERROR, ACCESS),
+        (553, "path", Cause.DESTINATION, Severity.ERROR, ACCESS),
         (421, "connect", Cause.DESTINATION, Severity.WARNING, NETWORK),
         (534, "tls", Cause.DESTINATION, Severity.ERROR, SETTING),
         (502, "", Cause.DESTINATION, Severity.ERROR, SERVER),
@@ -224,7 +225,7 @@ def test_every_reply_to_a_login(step: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "remedy"), [("connect", SERVER), ("tls", SETTING), ("login", RENEW), ("ready", SERVER), ("path", RIGHTS)]
+    ("step", "remedy"), [("connect", SERVER), ("tls", SETTING), ("login", RENEW), ("ready", SERVER), ("path", ACCESS)]
 )
 def test_numbers_that_servers_use_for_everything(step: str, remedy: str) -> None:
     """Where a server says 500 or 554 to whatever it refuses, the step of the login tells what is wrong."""
@@ -268,7 +269,7 @@ def test_connections_to_file_servers() -> None:
 
 @pytest.mark.parametrize(
     ("status", "cause", "remedy"),
-    [(2, Cause.DESTINATION, RIGHTS), (3, Cause.DESTINATION, RIGHTS), (14, Cause.DISK_FULL, ROOM)],
+    [(2, Cause.DESTINATION, ACCESS), (3, Cause.DESTINATION, ACCESS), (14, Cause.DISK_FULL, ROOM)],
 )
 def test_directories_that_an_sftp_server_refuses(status: int, cause: Cause, remedy: str) -> None:
     """A path that is not there, or not for this user, is a matter of the destination."""
@@ -293,7 +294,7 @@ def test_every_status_of_sftp(request_: str) -> None:
 
 
 def test_every_error_of_the_kernel() -> None:
-    """Of a mount whose server is silent, of a full one, of a missing right; and this machine's own are no file's."""
+    """Of a mount whose server is silent, of a full one, of a missing permission; this machine's own are no file's."""
     for number in errno.errorcode:
         error = local_errors.translated(OSError(number, "no"), "archive/key")
         if error.scope is Scope.DESTINATION:
@@ -378,7 +379,7 @@ def test_errors_of_the_kernel(number: int, cause: Cause) -> None:
     ],
 )
 def test_what_is_wrong_with_one_file(error: StoreError, cause: Cause) -> None:
-    """For a single file a missing right or missing room is still named; anything else is a failing file."""
+    """For a single file a missing permission or missing room is still named; anything else is a failing file."""
     problem = failing_with(error)
     assert (problem.cause, problem.severity) == (cause, Severity.WARNING)
 

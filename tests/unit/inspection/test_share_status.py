@@ -153,7 +153,7 @@ def test_runs_without_work_count(ran: Ran, look: Look) -> None:
 
 def test_one_share_that_is_stuck(ran: Ran, look: Look) -> None:
     """Its trouble is not hidden by the runs of the others, and it says whose it is."""
-    ran("0/2", 20, exit_code=3, ended_by=RunEnd.DESTINATION.value, origin="credentials", message="no right")
+    ran("0/2", 20, exit_code=3, ended_by=RunEnd.DESTINATION.value, origin="credentials", message="no permission")
     ran("1/2", 10)
     (problem,) = look()
     assert problem.severity is Severity.ERROR

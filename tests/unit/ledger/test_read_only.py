@@ -128,7 +128,7 @@ def test_readers_cannot_write(path: str, ledger: Ledger) -> None:
 
 
 def test_a_path_that_may_not_be_looked_at_is_said(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader without the right to look into the state directory is told so, not that there is no history."""
+    """A reader without permission to look into the state directory is told so, not that there is no history."""
 
     def refuse(name: str) -> os.stat_result:
         raise PermissionError(13, "Permission denied")

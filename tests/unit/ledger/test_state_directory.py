@@ -103,7 +103,7 @@ def test_the_name_of_a_spools_directory_is_plain(base_dir: str, readable: str) -
 
 
 def test_the_directory_is_created_for_its_owner_alone(tmp_path: Path) -> None:
-    """Nobody else can look into what was uploaded; a directory that is there keeps its rights."""
+    """Nobody else can look into what was uploaded; a directory that is there keeps its permissions."""
     path = tmp_path / "a" / "b" / "state"
     create_state_directory(str(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -113,7 +113,7 @@ def test_the_directory_is_created_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_used_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file in its place, or on the way to it, or missing rights are an error with a remedy."""
+    """A file in its place, or on the way to it, or missing permissions are an error with a remedy."""
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "state"):
         with pytest.raises(StateError, match="cannot be used: Not a directory") as caught:

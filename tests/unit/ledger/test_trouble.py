@@ -24,7 +24,7 @@ def test_other_errors_of_sqlite_are_said(text: str, fact: str) -> None:
 
 @pytest.mark.parametrize("text", ["database or disk is full", "unable to open database file", "disk I/O error"])
 def test_a_full_disk_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever SQLite calls it when there is no room for one of its files, it is told apart from a missing right."""
+    """A lack of room for one of SQLite's files, whatever it calls that, is told apart from a missing permission."""
     path = str(tmp_path / "ledger.sqlite3")
     values = list(os.statvfs(tmp_path))
     values[2:5] = 100, 0, 0
@@ -37,7 +37,7 @@ def test_a_full_disk_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_nobody_can_reach_is_not_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A state directory below one that is closed to this user is a matter of rights; one that is not there is told."""
+    """A state directory below one that is closed to this user is a matter of permissions; a missing one is told."""
     refused = sqlite3.OperationalError("unable to open database file")
     error = explained(refused, str(tmp_path / "none" / "ledger.sqlite3"))
     assert "none is not a directory" in error.message

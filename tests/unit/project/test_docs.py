@@ -253,7 +253,7 @@ def test_the_policy_allows_what_the_documentation_says() -> None:
         for statement in policy["Statement"]
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
-    section = (ROOT / "docs" / "how-to" / "rights.md").read_text().partition("\n## ")[0]
+    section = (ROOT / "docs" / "how-to" / "permissions.md").read_text().partition("\n## ")[0]
     assert actions == set(re.findall(r"^\| `(s3:\w+)`", section, re.MULTILINE))
 
 

@@ -36,7 +36,7 @@ def test_a_heading_with_the_words_comes_before_a_page_that_only_has_them() -> No
     """What stands in a heading as it is typed outranks words that are spread over a page."""
     index = index_of(
         {
-            "docs/rights": ("Rights", [], "a wrong policy a secret"),
+            "docs/permissions": ("Permissions", [], "a wrong policy a secret"),
             "docs/stuck": ("Stuck", ["A wrong secret"], "correct it"),
         }
     )

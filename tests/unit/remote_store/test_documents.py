@@ -1,4 +1,4 @@
-"""XML answers with repeated elements: tags, rights, parts."""
+"""XML answers with repeated elements: tags, permissions, parts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_tags() -> None:
 
 
 def test_rights() -> None:
-    """An ACL is its owner and the rights of each grantee."""
+    """An ACL is its owner and the permissions of each grantee."""
     assert documents.owner(ACL) == "me"
     assert documents.grants(ACL) == [
         {"Grantee": {"ID": "me", "Type": "CanonicalUser"}, "Permission": "FULL_CONTROL"},

@@ -283,7 +283,7 @@ def test_conditions_on_the_source(given_headers: dict[str, str], unmet: str) -> 
 
 
 def test_rights_as_headers() -> None:
-    """The rights of an object become headers, unless they are what every object has."""
+    """The permissions of an object become headers, unless they are what every object has."""
     owner: dict[str, object] = {"Grantee": {"Type": "CanonicalUser", "ID": "me"}, "Permission": "FULL_CONTROL"}
     everybody: dict[str, object] = {
         "Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"},

@@ -445,7 +445,7 @@ def test_refused_everywhere() -> None:
 
 
 def test_three_locations_may_be_forbidden() -> None:
-    """Missing rights for a few prefixes never end a run, and neither do files that failed before."""
+    """Missing permissions for a few prefixes never end a run, and neither do files that failed before."""
     refusals = Refusals()
     assert not any(refusals.refused(f"room-{number % 3}", REFUSED, failed_before=False) for number in range(1000))
     assert not any(refusals.refused(f"shed-{number % 9}", REFUSED, failed_before=True) for number in range(1000))

@@ -404,7 +404,7 @@ class TestSuperseded:
     def test_what_was_sent_whole_is_not_outdated(
         self, harness: Harness, tmp_path: Path, when: str, change: str
     ) -> None:
-        """A file that only lost its name or changed its rights was sent as it is: nobody may replace its object."""
+        """A file that only lost its name or changed its mode was sent as it is: nobody may replace its object."""
         path = harness.write("x", "delivered")
         actions = {
             "renamed": lambda: os.rename(path, tmp_path / "elsewhere"),

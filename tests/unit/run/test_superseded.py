@@ -96,7 +96,7 @@ class TestOutdated:
 
     @pytest.mark.parametrize("receipt", RECEIPTS.values(), ids=RECEIPTS)
     def test_the_same_content(self, path: Path, file: OpenFile, receipt: dict[str, Any]) -> None:
-        """Neither a rename nor new rights make it outdated: what was sent is what the file held."""
+        """Neither a rename nor new permissions make it outdated: what was sent is what the file held."""
         path.chmod(0o600)
         path.rename(path.with_name("y"))
         assert not is_outdated(file, Receipt(key="x", size=4, proof=Proof.MD5, **receipt))

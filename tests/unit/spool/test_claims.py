@@ -394,7 +394,7 @@ class TestMaking:
             Claims(root, str(tmp_path / "file/working"))
 
     def test_a_full_disk_is_told_as_one(self, root: SpoolRoot, working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where there is no room for a claim, the remedy is to free some, and not a right."""
+        """Where there is no room for a claim, the remedy is to free some, and not a permission."""
 
         def mkdir(*arguments: Any, **options: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -336,7 +336,7 @@ def test_types(types: dict[int, str], expected: str, monkeypatch: pytest.MonkeyP
 
 
 def test_words() -> None:
-    """What a person is told names the file system, or the file and the right."""
+    """What a person is told names the file system, or the file and the permission."""
     assert "nfs4" in unseen_in_words("nfs4", "a")
     assert "CAP_LEASE" in unseen_in_words("", "a")
 

@@ -153,12 +153,12 @@ class Trial:
                 NOTE,
                 "deleting",
                 f"not permitted; this stays behind: {', '.join(stays)}",
-                "Uploads need no right to delete, and it is safer not to grant it. Remove it by hand.",
+                "Uploads need no permission to delete, and it is safer not to grant it. Remove it by hand.",
             )
         elif self.left_behind:
             self.tell(
                 NOTE,
                 "deleting",
                 "permitted; the objects of this check were removed",
-                "Uploads need no right to delete; a key without it can do less harm.",
+                "Uploads need no permission to delete; a key without it can do less harm.",
             )

@@ -216,7 +216,7 @@ class Result:
 
 
 def denied(message: str = "Forbidden") -> StoreError:
-    """What a HEAD without the right to read is answered."""
+    """What a HEAD without permission to read is answered."""
     return LookDenied(message, code="403")
 
 

@@ -121,7 +121,7 @@ def test_a_directory_that_cannot_be_read_is_told_by_all_shares() -> None:
     """There may be files of every share in it."""
     for own in shares(3):
         skips = Skips()
-        own.skips(skips)(("a",), "b", Left.UNREADABLE, "no right")
+        own.skips(skips)(("a",), "b", Left.UNREADABLE, "no permission")
         assert skips.reasons() == {"a/b": Left.UNREADABLE}
 
 

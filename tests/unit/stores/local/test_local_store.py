@@ -460,7 +460,7 @@ def test_missing_root() -> None:
 
 
 def test_root_that_cannot_be_written(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory without the right to write is found out before the first file."""
+    """A directory without permission to write is found out before the first file."""
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
     with pytest.raises(StoreError, match="cannot be written") as caught:
         LocalStore(path=str(archive)).open()

@@ -713,7 +713,7 @@ def test_read_as_a_whole_where_pieces_do_not_do(play: Play, answers: list[Answer
 
 
 def test_an_object_that_changes_while_it_is_read(play: Play) -> None:
-    """Bytes that are not ours, under an ETag that is another each time, prove nothing; no right is missing then."""
+    """Bytes that are not ours, under an ETag that is another each time, prove nothing; no permission is missing."""
     other = [Answer(status=200, headers={"etag": f'"{name}"'}, body=b"another") for name in ("0xB", "0xC")]
     play.engine.answers = [UNPROVEN, SEEN, *other]
     refusal = play.put().exception(30)

@@ -1,6 +1,6 @@
 """Finds out what a user may do with the files of a spool, by their owners and modes.
 
-A confined service has no other rights.
+A confined service has no other permissions.
 """
 
 from __future__ import annotations
