@@ -19,7 +19,7 @@ from s3_uploader.cli.exit_codes import guarded
 from s3_uploader.cli.output import columns, print_lines, wrapped
 from s3_uploader.config.older import Older, understood
 from s3_uploader.core.errors import ConfigError, SpoolError, UsageProblem
-from s3_uploader.core.files import replace_file
+from s3_uploader.core.files import is_stream, replace_file
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.inspection.proposal import proposal_for
 from s3_uploader.spool.layouts.strangers import FORMS
@@ -59,6 +59,11 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
         raise UsageProblem(
             f"{shown_name(config_file)} exists already.", hint="Name another file, or overwrite it with --force."
         )
+    if is_stream(config_file) or (os.path.exists(config_file) and not os.path.isfile(config_file)):
+        raise UsageProblem(
+            f"{shown_name(config_file)} is not a regular file, so no configuration takes its place.",
+            hint="Name another file.",
+        )
     asks = not options.yes and sys.stdin.isatty() and sys.stdout.isatty()
     older = _older(options.source)
     settings, notes = dict(older.settings), older.notes
@@ -70,7 +75,7 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
     text = _as_text(settings, reasons)
     config.decode(text.encode(), source=config_file)  # what is written is never refused by the next command
     try:
-        replace_file(os.path.realpath(config_file), text.encode(), mode=0o644)
+        replace_file(os.path.realpath(config_file), text.encode(), mode=None)
     except OSError as error:
         raise UsageProblem(f"{shown_name(config_file)} cannot be written: {error.strerror or error}.") from error
     print_lines([f"Wrote {shown_name(config_file)}:", ""])

@@ -16,7 +16,7 @@ from s3_uploader.cli.output import json_bytes, print_note, with_source, write_by
 from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_period
 from s3_uploader.core.errors import UploaderError, UsageProblem
-from s3_uploader.core.files import replace_file
+from s3_uploader.core.files import is_stream, replace_file
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.inspection.report.contents import Entry, contents, file_of
 from s3_uploader.inspection.report.data import Report, gather
@@ -124,8 +124,10 @@ def _write(data: bytes, output: str) -> None:
         return
     path = os.path.realpath(output)  # a link is followed, as by a shell's redirection
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "wb") as device:
+        # What the shell opened, as for >(gzip), may be a file that already has something in it, or have no path.
+        is_open = is_stream(output)
+        if is_open or (os.path.exists(path) and not os.path.isfile(path)):
+            with open(output, "ab" if is_open else "wb") as device:
                 device.write(data)
         else:
             replace_file(path, data, mode=None)

@@ -24,6 +24,8 @@ _USUAL = 1024
 """The soft limit nearly everywhere, where it cannot be asked for."""
 _FEWEST = 2
 _CHUNK = 65536
+_MOST_LINKS = 40
+"""How many links the kernel follows in one path (``path_resolution(7)``)."""
 
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _RENAME_NOREPLACE = 1
@@ -129,22 +131,55 @@ def sync_directory(directory: int) -> None:
             raise
 
 
-def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | None = 0o644) -> None:
+def is_stream(path: str) -> bool:
+    """Whether a path names an open file of a process, as ``/dev/stdout`` and ``/dev/fd/3`` do."""
+    for _ in range(_MOST_LINKS):
+        if not os.path.islink(path):
+            break
+        directory = os.path.realpath(os.path.dirname(path))
+        if directory.startswith("/proc/"):
+            return True
+        path = os.path.join(directory, os.readlink(path))
+    return False
+
+
+def insist_on_file(path: str) -> None:
+    """Refuse what must not give way to a file: root would take ``/dev/null`` or ``/dev/stdout`` from all programs.
+
+    :raises OSError: if it is a device or a link to one, or an open file of a process.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if is_stream(path) or stat.S_IFMT(os.stat(path).st_mode) in (stat.S_IFCHR, stat.S_IFBLK):
+            raise OSError(errno.EINVAL, "Is not a regular file", path)
+
+
+def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | None) -> None:
     """Replace a file in one step: readers see either the old content or the new one.
 
-    :param mode: permissions of the file, by default readable for all; ``None`` leaves them to the umask.
-    :raises OSError: if that is not possible; the old file remains then.
+    :param mode: permissions of the file. ``None``: owner, group and permissions are those of the file that it replaces;
+        a new one can be written by its owner only, even if the umask would let others.
+    :raises OSError: if that is not possible; the old file remains then. Also if it is a device.
     """
+    insist_on_file(path)
+    before = None
+    with contextlib.suppress(FileNotFoundError):
+        before = os.stat(path, follow_symlinks=False)
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        before = None
     directory, name = os.path.split(path)
     # The collector reads *.prom only, so it never takes this one. The name is always the same, so that killed runs
     # leave at most one.
     temporary = os.path.join(directory, f".{name}.new")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    allowed = 0o644 if mode is None and before is None else 0o600
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, allowed)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if mode is not None:
+            if mode is None and before is not None:
+                keep_owner(descriptor, before)
+                os.fchmod(descriptor, before.st_mode & 0o777)
+            elif mode is not None:
                 os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()

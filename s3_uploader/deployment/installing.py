@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from s3_uploader.core.errors import UsageProblem
-from s3_uploader.core.files import sync_directory
+from s3_uploader.core.files import insist_on_file, sync_directory
 from s3_uploader.core.text import shown_name
 
 _SEAL = "# Unchanged as long as this is right: "
@@ -64,6 +64,8 @@ def _outcome(file: UnitFile, *, force: bool) -> str:
     if there == file.content:
         return "unchanged"
     if force or is_as_written(there):
+        if not os.path.islink(file.path):
+            insist_on_file(file.path)
         return "written"
     raise UsageProblem(
         f"{shown_name(file.path)} was edited, or is not from this command. Nothing was written.",

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.files import sync_directory, try_flock
+from s3_uploader.core.files import insist_on_file, sync_directory, try_flock
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.connection import (
     COMPANIONS,
@@ -111,6 +111,7 @@ def put_in_place(built: str, path: str) -> None:
     :raises StateError: if that is not possible; the old ledger is then unchanged.
     """
     try:
+        insist_on_file(path)
         descriptor = os.open(built, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             with contextlib.suppress(FileNotFoundError):

@@ -40,6 +40,16 @@ def test_a_file_that_is_there_is_kept(site: Site) -> None:
     assert site.config_file.read_text() != before
 
 
+def test_no_configuration_takes_the_place_of_what_is_no_file(site: Site) -> None:
+    """With --force, a pipe or a device stays what it is; root would take /dev/null from the whole machine."""
+    path = site.place / "x.json"
+    os.mkfifo(path)
+    words = ["init", str(path), "--spool", str(site.spool), "--to", "bucket", "--yes", "--force"]
+    finished = site.run(command=[str(COMMAND), *words])
+    assert (finished.code, path.is_fifo()) == (2, True)
+    assert f"{path} is not a regular file, so no configuration takes its place." in finished.stderr
+
+
 @pytest.mark.parametrize("name", ["base_dir", "jollyae"])
 def test_what_needs_no_conversion(site: Site, name: str) -> None:
     """The file of S3 Uploader is read as it is, and so is any other of this program, whatever its paths contain."""

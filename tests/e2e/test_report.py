@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.site import Site
+from tests.e2e.site import COMMAND, Site
 
 
 @pytest.fixture
@@ -34,6 +34,18 @@ def test_a_report_is_a_file_that_a_browser_opens(site: Site) -> None:
     assert printed.code == 0
     assert printed.stdout.startswith("<!doctype html>")
     assert printed.stdout.rstrip().endswith("</html>")
+
+
+def test_a_report_goes_to_what_the_shell_has_opened(site: Site) -> None:
+    """``/dev/stdout`` and ``>(program)`` are written to, whatever they are, and what is in a file stays in it."""
+    log = site.place / "log"
+    log.write_text("before\n")
+    shell = ["bash", "-o", "pipefail", "-c", '"$@" -o /dev/stdout | cat && "$@" -o /dev/stdout >> "$LOG"']
+    site.environment["LOG"] = str(log)
+    written = site.run(command=[*shell, "bash", str(COMMAND), "report", str(site.config_file)])
+    assert (written.code, written.stderr) == (0, "")
+    assert written.stdout.startswith("<!doctype html>")
+    assert log.read_text().startswith("before\n<!doctype html>")
 
 
 def test_the_numbers_are_there_for_machines(site: Site) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from s3_uploader.core.events import Emit, Measurement, Notice, RunInProgress, RunMeasured
-from s3_uploader.core.files import replace_file
+from s3_uploader.core.files import insist_on_file, replace_file
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.divisions import remove_other_divisions
@@ -76,7 +76,6 @@ class MetricsFile:
 
     def _update(self, make: Callable[[], str], *, durable: bool = True) -> None:
         try:
-            _insist_on_file(self._path)
             # One that steps aside reads the file and writes it again, and must not do so with the numbers of a run that
             # ends in between.
             with _alone_in(os.path.dirname(self._path) or "."):
@@ -93,7 +92,7 @@ class MetricsFile:
 
     def _replace(self, data: bytes, *, durable: bool) -> None:
         try:
-            replace_file(self._path, data, durable=durable)
+            replace_file(self._path, data, durable=durable, mode=0o644)
         except OSError as error:
             # The full disk may be what the metrics are to tell of.
             if error.errno not in _NO_ROOM or not _overwrite(self._path, data):
@@ -106,7 +105,7 @@ def check_metrics_file(path: str) -> Finding:
     temporary = os.path.join(directory, f".{os.path.basename(path)}.check-{os.getpid()}")
     problem = ""
     try:
-        _insist_on_file(path)
+        insist_on_file(path)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         os.unlink(temporary)
         if os.path.isdir(path):
@@ -130,18 +129,6 @@ def check_metrics_file(path: str) -> Finding:
             "node_exporter's textfile collector reads no other files.",
         )
     return Finding(Severity.OK, "metrics_file", f"{shown_name(path)} can be written.")
-
-
-def _insist_on_file(path: str) -> None:
-    """Refuse what must not give way to a file: root would take ``/dev/null`` or ``/dev/stdout`` from all programs.
-
-    :raises OSError: if it is a device or a link to one, or a link to a stream of this process.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        is_stream = os.path.islink(path) and os.readlink(path).startswith("/proc/")
-        mode = os.stat(path).st_mode
-        if is_stream or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise OSError(errno.EINVAL, "Is not a regular file", path)
 
 
 def _belongs_to_another(path: str, directory: str) -> bool:

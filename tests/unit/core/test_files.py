@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,11 @@ import pytest
 from s3_uploader.core import files
 from s3_uploader.core.files import (
     free_descriptors,
+    is_stream,
     open_at_once,
     raise_limit,
     rename_without_replacing,
+    replace_file,
     shared_descriptors,
 )
 from tests.fakes import paths_below, write
@@ -82,6 +85,55 @@ class TestUnnamedFile:
         with pytest.raises(OSError, match="No space"):
             files.unnamed_file(b"content")
         assert full.closed
+
+
+class TestReplaceFile:
+    """A file that takes the place of another in one step."""
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device")
+    @pytest.mark.parametrize("mode", [None, 0o600])
+    def test_a_device_stays(self, tmp_path: Path, mode: int | None) -> None:
+        """Root does not take a device, or what a link to one leads to, from all other programs."""
+        os.mknod(tmp_path / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        (tmp_path / "link").symlink_to("null")
+        for name in ("null", "link"):
+            with pytest.raises(OSError, match="Is not a regular file"):
+                replace_file(str(tmp_path / name), b"x", mode=mode)
+        assert stat.S_ISCHR((tmp_path / "null").stat().st_mode)
+        assert sorted(os.listdir(tmp_path)) == ["link", "null"]
+
+    @pytest.mark.parametrize(("umask", "expected"), [(0, 0o644), (0o022, 0o644), (0o077, 0o600)])
+    def test_others_never_write_to_a_new_one(self, tmp_path: Path, umask: int, expected: int) -> None:
+        """The umask may forbid more than writing, but what it allows is not allowed to others."""
+        before = os.umask(umask)
+        try:
+            replace_file(str(tmp_path / "x"), b"x", mode=None)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == expected
+
+    @pytest.mark.parametrize("mode", [0o640, 0o600, 0o664])
+    def test_what_somebody_has_permitted_stays(self, tmp_path: Path, mode: int) -> None:
+        """A file that was made readable for a service, or for nobody else, is so afterwards."""
+        path = tmp_path / "x"
+        path.write_text("old")
+        path.chmod(mode)
+        group = 4711 if os.geteuid() == 0 else os.getegid()
+        os.chown(path, -1, group)
+        replace_file(str(path), b"new", mode=None)
+        assert (path.read_text(), stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == ("new", mode, group)
+
+
+def test_names_of_open_files(tmp_path: Path) -> None:
+    """A name below /proc leads to what a process has open, directly or by links; other names do not."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "plain").symlink_to("file")
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "output").symlink_to("/proc/self/fd/1")
+    (tmp_path / "fd").symlink_to("/proc/self/fd")
+    (tmp_path / "twice").symlink_to("output")
+    names = ("file", "plain", "round", "missing", "output", "fd/1", "twice")
+    assert [name for name in names if is_stream(str(tmp_path / name))] == ["output", "fd/1", "twice"]
 
 
 class TestRenameWithoutReplacing:
