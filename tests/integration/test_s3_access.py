@@ -39,6 +39,7 @@ from tests.servers.base import S3Endpoint
 from tests.servers.certificates import make_certificates
 from tests.servers.fault_script import error as fault
 from tests.servers.fault_script import slow_body
+from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import MakeFaultServer
 from tests.servers.rclone_s3 import RcloneServer
 
@@ -57,6 +58,30 @@ def set_environment(monkeypatch: pytest.MonkeyPatch) -> SetEnvironment:
         return dict(variables)
 
     return make
+
+
+def _given_by_a_process(place: Path, server: FaultServer, *, minutes: str) -> tuple[dict[str, str], Path]:
+    """The environment in which a process gives the credentials, and the file into which it writes a letter each time.
+
+    :param minutes: for how long they are valid, as an expression of Python that may use the ``count`` of the calls.
+    """
+    calls, script = place / "calls", place / "give.py"
+    document = {"Version": 1, "AccessKeyId": server.access_key, "SecretAccessKey": server.secret_key}
+    script.write_text(
+        "import datetime, json\n"
+        f"calls = open({str(calls)!r}, 'a+'); calls.write('x'); calls.seek(0); count = len(calls.read())\n"
+        f"end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes={minutes})\n"
+        f"answer = json.loads({json.dumps(document)!r})\n"
+        "print(json.dumps({**answer, 'SessionToken': f'token-{count}', 'Expiration': end.isoformat()}))\n"
+    )
+    (place / "config").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
+    environment = {
+        "AWS_CONFIG_FILE": str(place / "config"),
+        "AWS_ENDPOINT_URL": server.endpoint_url,
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    return environment, calls
 
 
 def tls_context(directory: Path, **arguments: tuple[str, ...]) -> tuple[ssl.SSLContext, Path]:
@@ -554,26 +579,9 @@ class TestCredentials:
     ) -> None:
         """Credentials of a process are asked for again before they expire, in the middle of a run."""
         server = make_fault_server()
-        calls = tmp_path / "calls"
-        script = tmp_path / "give.py"
-        document = {"Version": 1, "AccessKeyId": server.access_key, "SecretAccessKey": server.secret_key}
-        script.write_text(
-            "import datetime, json\n"
-            f"calls = open({str(calls)!r}, 'a+'); calls.write('x'); calls.seek(0); count = len(calls.read())\n"
-            # botocore renews what has less than ten minutes left before it uses it.
-            "soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=5 if count < 3 else 60)\n"
-            f"answer = json.loads({json.dumps(document)!r})\n"
-            "print(json.dumps({**answer, 'SessionToken': f'token-{count}', 'Expiration': soon.isoformat()}))\n"
-        )
-        (tmp_path / "config").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
-        environment = set_environment(
-            {
-                "AWS_CONFIG_FILE": str(tmp_path / "config"),
-                "AWS_ENDPOINT_URL": server.endpoint_url,
-                "AWS_REGION": "us-east-1",
-                "AWS_EC2_METADATA_DISABLED": "true",
-            }
-        )
+        # botocore renews what has less than ten minutes left before it uses it.
+        environment, calls = _given_by_a_process(tmp_path, server, minutes="5 if count < 3 else 60")
+        set_environment(environment)
         store = station.store(environment, engine, bucket=server.bucket)
         for number in range(4):
             station.put(store, f"key-{number}", b"content")
@@ -590,25 +598,8 @@ class TestCredentials:
     ) -> None:
         """What the server calls expired before its time is renewed, and the refused request goes out once more."""
         server = make_fault_server()
-        calls = tmp_path / "calls"
-        script = tmp_path / "give.py"
-        document = {"Version": 1, "AccessKeyId": server.access_key, "SecretAccessKey": server.secret_key}
-        script.write_text(
-            "import datetime, json\n"
-            f"calls = open({str(calls)!r}, 'a+'); calls.write('x'); calls.seek(0); count = len(calls.read())\n"
-            "later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=5)\n"
-            f"answer = json.loads({json.dumps(document)!r})\n"
-            "print(json.dumps({**answer, 'SessionToken': f'token-{count}', 'Expiration': later.isoformat()}))\n"
-        )
-        (tmp_path / "config").write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
-        environment = set_environment(
-            {
-                "AWS_CONFIG_FILE": str(tmp_path / "config"),
-                "AWS_ENDPOINT_URL": server.endpoint_url,
-                "AWS_REGION": "us-east-1",
-                "AWS_EC2_METADATA_DISABLED": "true",
-            }
-        )
+        environment, calls = _given_by_a_process(tmp_path, server, minutes="300")
+        set_environment(environment)
         store = station.store(environment, engine, bucket=server.bucket)
         station.put(store, "before", b"content")
         server.faults.add(fault("ExpiredToken").only(operations="PutObject"))

@@ -18,18 +18,13 @@ from tests.servers.base import Server
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.process import accepts_connections, free_ports, wait_until
 
-_CONFIGURATION = """\
-LoadModule mod_tls.c
-LoadModule mod_digest.c
+COMMON = """\
 ServerType standalone
 ServerName test
 DefaultAddress 127.0.0.1
 SocketBindTight on
 Port {port}
-PassivePorts 18560 31999
 UseReverseDNS off
-DigestEngine on
-DigestAlgorithms all
 UseIPv6 off
 User {user}
 Group {group}
@@ -46,16 +41,25 @@ AuthUserFile {directory}/passwd
 RequireValidShell off
 DefaultRoot ~
 AllowOverwrite on
+Umask 022
+"""
+"""What each of the ProFTPD servers here is configured with, whatever protocol it speaks."""
+_CONFIGURATION = f"""\
+LoadModule mod_tls.c
+LoadModule mod_digest.c
+{COMMON}\
+PassivePorts 18560 31999
+DigestEngine on
+DigestAlgorithms all
 AllowStoreRestart on
 AllowRetrieveRestart on
 TimeoutIdle 600
-Umask 022
 <IfModule mod_tls.c>
 TLSEngine on
-TLSRequired {tls_required}
+TLSRequired {{tls_required}}
 TLSProtocol TLSv1.2 TLSv1.3
-TLSECCertificateFile {certificate}
-TLSECCertificateKeyFile {key}
+TLSECCertificateFile {{certificate}}
+TLSECCertificateKeyFile {{key}}
 TLSOptions NoSessionReuseRequired
 </IfModule>
 """

@@ -14,35 +14,13 @@ from typing import Any
 from tests.servers import debian
 from tests.servers.base import Server
 from tests.servers.process import accepts_connections, free_ports, wait_until
-from tests.servers.proftpd import password_entry
+from tests.servers.proftpd import COMMON, password_entry
 
-_CONFIGURATION = """\
+_CONFIGURATION = f"""\
 LoadModule mod_sftp.c
-ServerType standalone
-ServerName test
-DefaultAddress 127.0.0.1
-SocketBindTight on
-Port {port}
-UseReverseDNS off
-UseIPv6 off
-User {user}
-Group {group}
-MaxInstances 200
-PidFile {directory}/proftpd.pid
-ScoreboardFile {directory}/scoreboard
-DelayTable {directory}/delay
-SystemLog {directory}/system.log
-TransferLog none
-WtmpLog off
-AuthPAM off
-AuthOrder mod_auth_file.c
-AuthUserFile {directory}/passwd
-RequireValidShell off
-DefaultRoot ~
-AllowOverwrite on
-Umask 022
+{COMMON}\
 SFTPEngine on
-SFTPHostKey {directory}/host_key
+SFTPHostKey {{directory}}/host_key
 SFTPAuthMethods password
 """
 
