@@ -390,7 +390,7 @@ class FakeRecords:
     def remembers(self, path: str, fingerprint: Fingerprint, *, destination: str) -> bool:
         """See ``Records``."""
         self._check()
-        return any(row.path == path and row.kept == fingerprint for row in self.shipped)
+        return any((row.kept_path or row.path) == path and row.kept == fingerprint for row in self.shipped)
 
     def remember(self, name: str, value: str, *, now: float) -> None:
         """See ``Records``."""

@@ -49,7 +49,7 @@ def add_shipped(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, d
     connection.executemany(
         "INSERT OR REPLACE INTO kept (path, destination, inode, size, mtime_ns, ctime_ns) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (stored(row.path), destinations[row.destination], *kept_values(row.kept))
+            (stored(row.kept_path or row.path), destinations[row.destination], *kept_values(row.kept))
             for row in rows
             if row.kept is not None
         ],

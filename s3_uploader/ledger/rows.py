@@ -27,6 +27,7 @@ class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
     :param stored_size: size of the object, if the file was compressed.
     :param encoding: the compression; empty if there is none.
     :param kept: fingerprint of the local file if it stays; used by :meth:`Ledger.remembers`.
+    :param kept_path: the path under which it stays, if that is not ``path``.
     """
 
     path: str
@@ -45,6 +46,7 @@ class ShippedRow(msgspec.Struct, frozen=True, kw_only=True):
     already_there: bool = False
     run: int | None = None
     kept: Fingerprint | None = None
+    kept_path: str = ""
     stored_size: int | None = None
     encoding: str = ""
 

@@ -292,7 +292,7 @@ class Intake:
         copies, file, leftovers = self._settlement.second_copies, task.file, self._settlement.leftovers
         copies.suspect(file)
         if task.options.on_conflict is OnConflict.OVERWRITE and file.descriptor >= 0:
-            if has_leftover(self._admission.root, file.candidate):
+            if has_leftover(self._admission.root, file.candidate, is_done=self._settlement.remembers):
                 leftovers.leave(
                     file.candidate, Left.POSTPONED, "a run that was killed has left an older one of its name"
                 )

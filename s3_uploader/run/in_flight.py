@@ -110,6 +110,8 @@ class FileTask(msgspec.Struct):
             stored_size=receipt.stored_size,
             encoding=receipt.encoding,
             kept=kept,
+            # A leftover that stays may never get its name back, because its producer has made a new file of that name.
+            kept_path=candidate.path if is_kept else "",
         )
 
     def uploaded(self, receipt: Receipt, *, spool: SpoolRoot, store: Store, seconds: float) -> Uploaded:

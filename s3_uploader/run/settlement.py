@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit
-from s3_uploader.core.model import FailureBucket, Left, Receipt
+from s3_uploader.core.model import FailureBucket, Fingerprint, Left, Receipt
 from s3_uploader.ledger.records import OUTDATED_OBJECTS
 from s3_uploader.ledger.rows import FailingRow
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
@@ -28,7 +28,7 @@ from s3_uploader.run.superseded import Superseded, is_outdated
 from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.readiness import FUTURE_TOLERANCE
-from s3_uploader.spool.removal import Detached, Outcome, RemovalBatch, give_back
+from s3_uploader.spool.removal import Detached, RemovalBatch, give_back
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
@@ -138,9 +138,11 @@ class Settlement:
 
     def is_remembered(self, file: OpenFile) -> bool:
         """Whether files are kept and this file was shipped before."""
-        return self._on_success.keep and self._records.remembers(
-            file.candidate.path, file.fingerprint, destination=self._store.name
-        )
+        return self._on_success.keep and self.remembers(file.candidate.path, file.fingerprint)
+
+    def remembers(self, path: str, fingerprint: Fingerprint) -> bool:
+        """The same for a file that is not open."""
+        return self._on_success.keep and self._records.remembers(path, fingerprint, destination=self._store.name)
 
     # ---------------------------------------------------------------------------------------------- two of three ends
 
@@ -351,29 +353,24 @@ class Settlement:
         :raises StateError: if a file that could not be removed cannot be looked up.
         """
         for (upload, receipt, seconds), outcome in self._leaving.conclude():
-            self._conclude(upload, receipt, outcome, seconds)
+            if isinstance(outcome, StoreError):
+                self._withhold(upload, self.second_copies.refusal or outcome)
+            elif isinstance(outcome, OSError):
+                self.fail(upload, self.failures.undisposed(outcome))
+            elif outcome is not None and outcome is not Left.VANISHED:
+                self.leave(upload, outcome, "it changed before it was removed")
+            else:
+                self.counters.count_shipped(receipt)
+                self._emit(upload.uploaded(receipt, spool=self._root, store=self._store, seconds=seconds))
+                if self._on_success.keep:
+                    self._give_back(upload.file)
+                upload.end(removed=not self._on_success.keep)
 
-    # ---------------------------------------------------------------------------------------------- disposition
-
-    def _conclude(self, upload: FileTask, receipt: Receipt, outcome: Outcome, seconds: float) -> None:
-        """Count and report the outcome of a proven file."""
-        candidate = upload.file.candidate
-        if isinstance(outcome, StoreError):
-            self._withhold(upload, self.second_copies.refusal or outcome)
-            return
-        if isinstance(outcome, OSError):
-            self.fail(upload, self.failures.undisposed(outcome))
-            return
-        if outcome is not None and outcome is not Left.VANISHED:
-            self.leave(upload, outcome, "it changed before it was removed")
-            return
-        self.counters.count_shipped(receipt)
-        self._emit(upload.uploaded(receipt, spool=self._root, store=self._store, seconds=seconds))
-        if self._on_success.keep and original_name(candidate.name) != candidate.name:
-            # An earlier run was killed while it looked for a second copy, and did not give the file its name back.
+    def _give_back(self, file: OpenFile) -> None:
+        """Give a kept file its name if an earlier run was killed while it looked for a second copy."""
+        if original_name(file.candidate.name) != file.candidate.name:
             with contextlib.suppress(OSError):
-                give_back(upload.file.home, upload.file, Detached(candidate.name, upload.file.fingerprint))
-        upload.end(removed=not self._on_success.keep)
+                give_back(file.home, file, Detached(file.candidate.name, file.fingerprint))
 
     def abandon(self) -> None:
         """Release proven files that cannot be recorded; the files stay."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 import enum
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.model import Candidate, Fingerprint, Left
 from s3_uploader.spool.lock_file import LOCK_NAME
 from s3_uploader.spool.root import Names, SpoolRoot, why_not_opened
 
@@ -96,19 +97,23 @@ def original_name(name: str) -> str:
     return name
 
 
-def has_leftover(root: SpoolRoot, candidate: Candidate) -> bool:
-    """Whether an older file of the same name lies beside a candidate under its private name.
+def has_leftover(root: SpoolRoot, candidate: Candidate, *, is_done: Callable[[str, Fingerprint], bool]) -> bool:
+    """Whether an older file of the same name lies beside a candidate under its private name and is not shipped yet.
 
-    Where objects may be replaced it has to go first, or the older content would replace the newer.
+    Where objects may be replaced it has to go first, or the older content would replace the newer. Only a regular file
+    counts: anything else would be waited for in vain.
+
+    :param is_done: whether the file with a path and fingerprint was shipped and is kept.
     """
     private = taken_name(candidate.name)
     if private is None or original_name(candidate.name) != candidate.name:
         return False
     try:
-        root.stat(candidate.directory, private)
+        status = root.stat(candidate.directory, private)
     except OSError:
         return False
-    return True
+    path = "/".join((*candidate.directory, private))
+    return stat.S_ISREG(status.st_mode) and not is_done(path, Fingerprint.of(status))
 
 
 def is_hidden(name: str) -> bool:

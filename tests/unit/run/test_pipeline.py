@@ -472,6 +472,32 @@ class TestSuperseded:
         assert harness.names() == set()
         assert harness.store.objects == {"a/1": b"new", "a/2": b"other"}
 
+    def test_a_leftover_that_is_kept_is_waited_for_once(self, harness: Harness) -> None:
+        """With ``keep`` a leftover stays for good if its name is taken. It is uploaded once, then the newer file."""
+        harness.on_success = SuccessPolicy(keep=True)
+        harness.on_conflict = OnConflict.OVERWRITE
+        harness.write("a/.1.s3u", b"old", age=7200)
+        harness.write("a/1", b"new")
+        shipped = [harness.run().shipped for _ in range(4)]
+        assert (sum(shipped), shipped[2:]) == (2, [0, 0])
+        assert harness.names() == {"a/.1.s3u", "a/1"}
+        assert harness.store.objects == {"a/1": b"new"}
+
+    @pytest.mark.parametrize("kind", ["directory", "link", "pipe"])
+    def test_only_a_file_is_a_leftover(self, harness: Harness, kind: str) -> None:
+        """Nothing else that has the private name of a file is waited for: nobody would ever upload it."""
+        harness.on_conflict = OnConflict.OVERWRITE
+        harness.write("a/1", b"new")
+        private = harness.base / "a/.1.s3u"
+        if kind == "directory":
+            private.mkdir()
+        elif kind == "link":
+            private.symlink_to("1")
+        else:
+            os.mkfifo(private)
+        assert harness.run().shipped == 1
+        assert harness.store.objects == {"a/1": b"new"}
+
     def test_an_object_that_was_deleted_and_stored_again_is_protected(self, harness: Harness) -> None:
         """A new object with the content of an outdated one proves the file that it is from, as any other does."""
         harness.records.facts["superseded:bucket/x"] = fakes.etag_of(b"old")
