@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Callable
 
@@ -110,7 +111,10 @@ class MoveTarget:
                         if reason is not None and reason is not Left.VANISHED:
                             os.unlink(placed, dir_fd=target)
                             raise ChangedWhileCopied(reason)
-                        os.unlink(name, dir_fd=directory)
+                        if reason is None:
+                            # Over NFS an answer may be lost, and the repetition finds the work done.
+                            with contextlib.suppress(FileNotFoundError):
+                                os.unlink(name, dir_fd=directory)
                     else:
                         rename_without_replacing(directory, name, target, placed)
                     return placed
@@ -119,7 +123,7 @@ class MoveTarget:
                 except OSError as error:
                     if error.errno != errno.EXDEV or copied:
                         raise
-                    copied = _copy_into(file, target)
+                    copied = _copy_into(file, target, why_not)
         finally:
             if copied:
                 with contextlib.suppress(OSError):
@@ -134,9 +138,19 @@ def _numbered(name: str, number: int) -> str:
     return name + mark
 
 
-def _copy_into(file: OpenFile, target: int) -> str:
+def _temporary_name(file: OpenFile) -> str:
+    """The name of an unfinished copy: the next run finds it, and no other machine has the same one at the same time.
+
+    Clones of a machine that share the target have the same numbers of devices and inodes.
+    """
+    of_file, name = file.fingerprint, original_name(file.candidate.name)
+    what = (os.uname().nodename, name, of_file.device, of_file.inode, of_file.size, of_file.mtime_ns)
+    return f".{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}{_TEMPORARY_SUFFIX}"
+
+
+def _copy_into(file: OpenFile, target: int, why_not: Callable[[], Left | None]) -> str:
     """Copy an open file to a temporary name on another file system; it is on disk when this returns."""
-    temporary = f".{file.fingerprint.device:x}-{file.fingerprint.inode:x}{_TEMPORARY_SUFFIX}"
+    temporary = _temporary_name(file)
     # A copy of that name was left by a killed run.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=target)
@@ -149,6 +163,9 @@ def _copy_into(file: OpenFile, target: int) -> str:
             offset += len(chunk)
             write_all(copy, chunk)
         if offset != file.fingerprint.size:
+            reason = why_not()
+            if reason in (Left.BUSY, Left.CHANGED):
+                raise ChangedWhileCopied(reason)
             raise OSError(errno.EIO, "it changed while it was copied")
         keep_owner(copy, status)
         os.fchmod(copy, status.st_mode & 0o777)  # the umask has taken some

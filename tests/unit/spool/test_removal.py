@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from s3_uploader.core import files as renaming
@@ -572,13 +574,81 @@ class TestMoveToAnotherFileSystem:
     def test_copied(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
         """The file is copied, with its times, and only then removed; what a killed run left is overwritten."""
         status = write(spool / "x", "content").stat()
-        write(tmp_path / "done" / f".{status.st_dev:x}-{status.st_ino:x}.tmp", "half a copy")
         write(tmp_path / "done/x", "other")
-        assert move(root, opened("x"), MoveTarget(str(tmp_path / "done")))[1] == f"{tmp_path}/done/x~1"
+        file = opened("x")
+        write(tmp_path / "done" / move_target._temporary_name(file), "half a copy")
+        assert move(root, file, MoveTarget(str(tmp_path / "done")))[1] == f"{tmp_path}/done/x~1"
         assert paths_below(spool) == set()
         assert paths_below(tmp_path / "done") == {"x", "x~1"}
         copy = tmp_path / "done/x~1"
         assert (copy.read_text(), copy.stat().st_mtime_ns) == ("content", status.st_mtime_ns)
+
+    def test_a_clone_of_this_machine(
+        self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two machines may copy files with the same numbers to the same directory: neither gets the other's content."""
+        write(spool / "x", "of this machine")
+        write(spool / "y", "of the clone")
+        os.utime(spool / "y", (1, 1))
+        here, there = opened("x"), opened("y")
+        numbers = {"device": here.fingerprint.device, "inode": here.fingerprint.inode}
+        there.fingerprint = msgspec.structs.replace(there.fingerprint, **numbers)
+        there.candidate = here.candidate
+        is_copied, may_go_on = threading.Event(), threading.Event()
+
+        def move_there() -> None:
+            target = MoveTarget(str(tmp_path / "done"))
+            target.receive(root.directory(()), "y", there)
+
+        clone = threading.Thread(target=move_there)
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            if threading.current_thread() is clone:
+                is_copied.set()
+                assert may_go_on.wait(10)
+            elif not is_copied.is_set():
+                clone.start()
+                assert is_copied.wait(10)
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        assert move(root, here, MoveTarget(str(tmp_path / "done"))) == (None, f"{tmp_path}/done/x")
+        may_go_on.set()
+        clone.join()
+        assert (tmp_path / "done/x").read_text() == "of this machine"
+        assert (tmp_path / "done/x~1").read_text() == "of the clone"
+        assert paths_below(spool) == set()
+
+    @pytest.mark.parametrize("is_replaced", [False, True])
+    def test_is_gone_when_it_is_copied(
+        self,
+        tmp_path: Path,
+        spool: Path,
+        root: SpoolRoot,
+        opened: Opened,
+        monkeypatch: pytest.MonkeyPatch,
+        is_replaced: bool,
+    ) -> None:
+        """A file that is gone, once it is copied, has been moved. Another file that has its private name stays."""
+        write(spool / "x", "content")
+        file = opened("x")
+        real = removal._why_not
+        looks: list[Left | None] = []
+
+        def why_not(*arguments: Any) -> Left | None:
+            looks.append(real(*arguments))
+            if len(looks) == 1:
+                return None
+            (spool / ".x.s3u").unlink()
+            if is_replaced:
+                write(spool / ".x.s3u", "another")
+            return Left.VANISHED if is_replaced else None
+
+        monkeypatch.setattr(removal, "_why_not", why_not)
+        assert move(root, file, MoveTarget(str(tmp_path / "done"))) == (None, f"{tmp_path}/done/x")
+        assert (tmp_path / "done/x").read_text() == "content"
+        assert paths_below(spool) == ({".x.s3u"} if is_replaced else set())
 
     def test_rights_and_owner(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
         """A copied file has the permissions of the original, and its owner, as one that is renamed."""
@@ -656,6 +726,19 @@ class TestMoveToAnotherFileSystem:
         At(monkeypatch, "fsync", lambda: change(Path(f"/proc/self/fd/{file.descriptor}")), after=True)
         assert move(root, file, MoveTarget(str(tmp_path / "done"))) == (Left.CHANGED, "")
         assert (spool / "x").read_text() != "content"
+        assert paths_below(spool) == {"x"}
+        assert paths_below(tmp_path / "done") == set()
+
+    def test_grows_while_it_is_copied(
+        self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that is longer than it was when its copy begins has changed; that is no failure to move it."""
+        monkeypatch.setattr(removal, "take_lease", lambda descriptor: None)
+        monkeypatch.setattr(removal, "is_being_written", lambda descriptor: None)
+        write(spool / "x", "content")
+        file = opened("x")
+        At(monkeypatch, "pread", lambda: append(Path(f"/proc/self/fd/{file.descriptor}")), after=False)
+        assert move(root, file, MoveTarget(str(tmp_path / "done"))) == (Left.CHANGED, "")
         assert paths_below(spool) == {"x"}
         assert paths_below(tmp_path / "done") == set()
 
