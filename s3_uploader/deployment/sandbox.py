@@ -36,9 +36,12 @@ SystemCallFilter=@system-service
 SystemCallFilter=~@privileged"""
 
 
-def sandbox(plan: Plan) -> list[str]:
-    """Make the lines of ``[Service]`` that restrict it."""
-    return [*_files(plan), "", *_capabilities(plan), *_network(plan), *_ALWAYS.splitlines(), *_mask(plan)]
+def sandbox(plan: Plan, *, reloads: bool) -> list[str]:
+    """Make the lines of ``[Service]`` that restrict it.
+
+    :param reloads: the service reads its configuration again while it runs.
+    """
+    return [*_files(plan, reloads), "", *_capabilities(plan), *_network(plan), *_ALWAYS.splitlines(), *_mask(plan)]
 
 
 def hides(path: str) -> bool:
@@ -46,9 +49,11 @@ def hides(path: str) -> bool:
     return _is_below(path, [*_HOMES, *_TEMPORARY, *_HIDDEN])
 
 
-def _files(plan: Plan) -> list[str]:
+def _files(plan: Plan, reloads: bool) -> list[str]:
     written = outermost(map(_place, plan.needs.written))
-    used = [*written, *outermost(map(_place, _only_read(plan)))]
+    source = _place(plan.source)
+    read = [_with_siblings(path) if reloads and path == source else path for path in map(_place, _only_read(plan))]
+    used = [*written, *outermost(read)]
     bound_ones = [path for path in used if _is_below(path, [*_HOMES, *_TEMPORARY])]
     outside = [path for path in written if path not in bound_ones]
     lines = ["# Everything is read-only but this and the state directory.", "ProtectSystem=strict"]
@@ -58,7 +63,10 @@ def _files(plan: Plan) -> list[str]:
     if bound_ones:
         lines += ["# Home and temporary directories are empty except for these."]
         lines += [f"BindPaths={bound(path)}" for path in bound_ones if path in written]
-        lines += [f"BindReadOnlyPaths={bound(path)}" for path in bound_ones if not _is_below(path, written)]
+        only_read = [path for path in bound_ones if not _is_below(path, written)]
+        if reloads and any(map(os.path.isfile, only_read)):
+            lines += ["# An editor that replaces one of these files is noticed after a restart, not after a reload."]
+        lines += [f"BindReadOnlyPaths={bound(path)}" for path in only_read]
     real = [*used, *map(os.path.realpath, used)]
     hidden = [path for path in _HIDDEN if not any(is_within(each, path) for each in real)]
     return [*lines, "InaccessiblePaths=" + " ".join("-" + path for path in hidden)]
@@ -69,6 +77,17 @@ def _place(path: str) -> str:
     real = os.path.realpath(path)
     emptied = [*_HOMES, *_TEMPORARY]
     return real if _is_below(real, emptied) and not _is_below(path, emptied) else path
+
+
+def _with_siblings(path: str) -> str:
+    """The directory of a hidden configuration file, unless it holds more than what belongs to this program.
+
+    A file is mounted as it is at the start. One that takes its name later, as most editors make it, is not seen.
+    """
+    directory = os.path.dirname(path)
+    emptied = [*_HOMES, *_TEMPORARY]
+    is_shared = directory in emptied or os.path.dirname(directory) in _HOMES or os.path.basename(directory) == ".config"
+    return directory if _is_below(path, emptied) and os.path.isfile(path) and not is_shared else path
 
 
 def _only_read(plan: Plan) -> tuple[str, ...]:

@@ -114,10 +114,12 @@ def timer(plan: Plan) -> str:
 def watch_service(plan: Plan) -> str:
     """Make the service that ships files as they appear."""
     words = [*plan.command, "watch", *_listen(plan), *plan.subject]
-    return filled(_WATCH_SERVICE, watchdog_seconds=_WATCHDOG_SECONDS, start=_start(words), **_common(plan))
+    return filled(
+        _WATCH_SERVICE, watchdog_seconds=_WATCHDOG_SECONDS, start=_start(words), **_common(plan, reloads=True)
+    )
 
 
-def _common(plan: Plan) -> dict[str, str | int | Sequence[str]]:
+def _common(plan: Plan, *, reloads: bool = False) -> dict[str, str | int | Sequence[str]]:
     """The lines that both services share."""
     drain = plan.needs.drain_seconds
     is_networked = not plan.needs.is_local
@@ -131,7 +133,7 @@ def _common(plan: Plan) -> dict[str, str | int | Sequence[str]]:
         "account": _account(plan),
         "state": _state(plan),
         "secrets": _secrets(plan),
-        "sandbox": sandbox(plan),
+        "sandbox": sandbox(plan, reloads=reloads),
     }
 
 

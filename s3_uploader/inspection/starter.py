@@ -1,7 +1,8 @@
 """Finds the systemd unit that starts a configuration's runs, whether it is active, and when the next run starts.
 
-Unit files are read, and systemd is asked about the one that names the configuration. Without such a unit nothing is
-known, because cron cannot be asked.
+Unit files are read, and systemd is asked about the one that names the configuration. In a template, such as those of
+the Debian package, the name of the instance stands for a part of the configuration's path. Without such a unit nothing
+is known, because cron cannot be asked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import glob
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +23,10 @@ _PLACES = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd
 _USER_PLACES = ("/etc/systemd/user", "/usr/lib/systemd/user")
 _OURS = re.compile(rb"s3-uploader-cli|s3_uploader")
 _MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) UTC")
+_INSTANCE = "%i"
+_INSTANCE_NAME = re.compile(r"[A-Za-z0-9:_.-]+")
+"""What needs no escapes in the name of a unit."""
+_SPECIFIER = re.compile(r"%%|\$\$|%i")
 _MOST_BYTES = 64 * 1024
 _MOST_FILES = 2000
 _ASK_SECONDS = 2.0
@@ -35,9 +40,20 @@ class _Service(msgspec.Struct, frozen=True):
     is_user: bool
 
     @property
-    def unit(self) -> str:
-        """The unit that must be active: the service itself if it watches, else its timer."""
-        return self.name if "watch" in self.words else self.name.removesuffix(".service") + ".timer"
+    def is_template(self) -> bool:
+        """Whether it can be started only as an instance with a name of its own."""
+        return self.name.endswith("@.service")
+
+    def units_for(self, config_file: str) -> Iterator[str]:
+        """The units that must be active for a configuration: the service itself if it watches, else its timer."""
+        config = os.path.realpath(config_file)
+        _, _, own = self.name.removesuffix(".service").partition("@")
+        for word in self.words:
+            paths = (os.path.abspath(config_file), config, os.path.dirname(config))
+            for instance in _instances(word, paths) if self.is_template else (own,):
+                if _stands_for(_expanded(word, instance), config):
+                    name = self.name.replace("@.", f"@{instance}.")
+                    yield name if "watch" in self.words else name.removesuffix(".service") + ".timer"
 
 
 class Starters:
@@ -52,13 +68,12 @@ class Starters:
         """The unit that starts runs of a configuration, preferably an active one; ``None`` if none is known."""
         if self._services is None:
             self._services = list(_services(self._environ))
-        config = os.path.realpath(config_file)
         found = []
         for service in self._services:
-            if any(_stands_for(word, config) for word in service.words):
-                key = (service.unit, service.is_user)
+            for unit in dict.fromkeys(service.units_for(config_file)):
+                key = (unit, service.is_user)
                 if key not in self._known:
-                    self._known[key] = _asked(service.unit, is_user=service.is_user)
+                    self._known[key] = _asked(unit, is_user=service.is_user, is_instance=service.is_template)
                 starter = self._known[key]
                 found += [starter] if starter is not None else []
         return next((each for each in found if each.is_active), found[0] if found else None)
@@ -90,10 +105,24 @@ def _started_by(path: str) -> list[str] | None:
         return None
     lines = [line for line in content.decode("utf-8", "replace").splitlines() if line.startswith("ExecStart=")]
     try:
-        words = shlex.split(lines[-1].removeprefix("ExecStart=")) if lines else []
+        return shlex.split(lines[-1].removeprefix("ExecStart=")) if lines else []
     except ValueError:
         return None
-    return [word.replace("%%", "%").replace("$$", "$") for word in words]
+
+
+def _instances(word: str, paths: Sequence[str]) -> list[str]:
+    """The names of instances with which a word of a template becomes one of these paths."""
+    if _INSTANCE not in word:
+        return []
+    before, _, after = word.partition(_INSTANCE)
+    start, end = _expanded(before, ""), _expanded(after, "")
+    names = [path[len(start) : len(path) - len(end)] for path in paths if path.startswith(start) and path.endswith(end)]
+    return [name for name in dict.fromkeys(names) if _INSTANCE_NAME.fullmatch(name)]
+
+
+def _expanded(word: str, instance: str) -> str:
+    """A word of a command as the service gets it, as far as this program's units have specifiers."""
+    return _SPECIFIER.sub(lambda found: instance if found[0] == _INSTANCE else found[0][0], word)
 
 
 def _stands_for(word: str, config: str) -> bool:
@@ -101,10 +130,14 @@ def _stands_for(word: str, config: str) -> bool:
     return word.startswith("/") and os.path.realpath(word) in (config, os.path.dirname(config))
 
 
-def _asked(unit: str, *, is_user: bool) -> Starter | None:
+def _asked(unit: str, *, is_user: bool, is_instance: bool) -> Starter | None:
+    """Ask systemd about a unit; ``None`` if it does not know it.
+
+    :param is_instance: the unit exists for each name that one asks for, so it counts only if it is in use.
+    """
     import subprocess
 
-    wanted = ["-p", "LoadState", "-p", "ActiveState", "-p", "NextElapseUSecRealtime"]
+    wanted = ["-p", "LoadState", "-p", "ActiveState", "-p", "NextElapseUSecRealtime", "-p", "UnitFileState"]
     try:
         answer = subprocess.run(
             ["systemctl", *(["--user"] if is_user else []), "show", *wanted, unit],
@@ -120,6 +153,8 @@ def _asked(unit: str, *, is_user: bool) -> Starter | None:
     if answer.returncode or fields.get("LoadState") != "loaded" or "ActiveState" not in fields:
         return None
     is_active = fields["ActiveState"] in ("active", "activating", "reloading")
+    if is_instance and not is_active and not fields.get("UnitFileState", "").startswith("enabled"):
+        return None
     next_at = _moment(fields.get("NextElapseUSecRealtime", "")) if is_active else None
     return Starter(unit=unit, is_active=is_active, next_at=next_at, is_user=is_user)
 

@@ -351,6 +351,20 @@ class TestServices:
         for line in ("Type=notify", "WatchdogSec=120", "Restart=on-failure", "RestartPreventExitStatus=2"):
             assert f"\n{line}\n" in text
 
+    def test_what_a_reload_reads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A hidden configuration that an editor replaces is seen again, but not all that is in a home with it."""
+        monkeypatch.setattr("s3_uploader.deployment.sandbox._HOMES", (str(tmp_path),))
+        monkeypatch.setattr("s3_uploader.deployment.sandbox._TEMPORARY", ())
+        own, shared = tmp_path / "pi" / "conf" / "den.json", tmp_path / "pi" / "den.json"
+        own.parent.mkdir(parents=True)
+        for path in (own, shared):
+            path.write_text("{}")
+        assert f"\nBindReadOnlyPaths={own.parent}\n" in watch_service(plan(source=str(own)))
+        assert f"\nBindReadOnlyPaths={own}\n" in run_service(plan(source=str(own)))
+        text = watch_service(plan(source=str(shared)))
+        assert f"after a restart, not after a reload.\nBindReadOnlyPaths={shared}\n" in text
+        assert "not after a reload" not in run_service(plan(source=str(shared))) + watch_service(plan(source=str(own)))
+
     def test_metrics_can_be_read(self) -> None:
         """A service that serves metrics has a network, even where it copies to a directory."""
         text = watch_service(plan(destination={"type": "local", "path": "/archive"}, listen="[::]:9102"))

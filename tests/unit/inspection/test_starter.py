@@ -64,6 +64,42 @@ def test_an_active_one_comes_before_one_that_is_stopped(tmp_path: Path, asked: l
     assert alone == Starter(unit="an_idle_one.timer", is_active=False)
 
 
+def test_instances_of_a_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the Debian package's templates, those instances count that run or would at the next start of the machine."""
+    states = {
+        "s3-uploader@kitchen.timer": "ActiveState=active\nNextElapseUSecRealtime=Tue 2023-11-14 22:13:20 UTC\n",
+        "s3-uploader-watch@my-den.service": "ActiveState=active\nUnitFileState=enabled-runtime\n",
+        "s3-uploader@attic.timer": "ActiveState=inactive\nUnitFileState=enabled\n",
+    }
+
+    def answer(command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        state = states.get(command[-1], "ActiveState=inactive\nUnitFileState=disabled\n")
+        return subprocess.CompletedProcess(command, 0, f"LoadState=loaded\n{state}".encode(), b"")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    templates = {
+        "s3-uploader@": f"/usr/bin/s3-uploader-cli run {tmp_path}/%i.json",
+        "s3-uploader-watch@": f"/usr/bin/s3-uploader-cli watch {tmp_path}/%i.json",
+    }
+    found = {name: starters(tmp_path, **templates).of(f"{tmp_path}/{name}.json") for name in ("kitchen", "my-den")}
+    assert found == {
+        "kitchen": Starter(unit="s3-uploader@kitchen.timer", is_active=True, next_at=1.7e9),
+        "my-den": Starter(unit="s3-uploader-watch@my-den.service", is_active=True),
+    }
+    stopped = starters(tmp_path, **templates).of(f"{tmp_path}/attic.json")
+    assert stopped == Starter(unit="s3-uploader@attic.timer", is_active=False)
+    for name in ("cellar.json", "kitchen.jsonc", "x/kitchen.json", "a b.json"):
+        assert starters(tmp_path, **templates).of(f"{tmp_path}/{name}") is None
+
+
+def test_an_instance_with_a_file_of_its_own(tmp_path: Path, asked: list[list[str]]) -> None:
+    """In a unit file for one instance its name stands for itself."""
+    command = f"/usr/bin/s3-uploader-cli run {tmp_path}/%i.json"
+    found = starters(tmp_path, **{"s3-uploader@kitchen": command}).of(f"{tmp_path}/kitchen.json")
+    assert found == Starter(unit="s3-uploader@kitchen.timer", is_active=True, next_at=1.7e9)
+    assert starters(tmp_path).of(f"{tmp_path}/den.json") is None
+
+
 @pytest.mark.parametrize("trouble", [FileNotFoundError(), subprocess.TimeoutExpired("systemctl", 2)])
 def test_without_an_answer_nothing_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
