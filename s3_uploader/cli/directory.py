@@ -48,6 +48,13 @@ class Named(msgspec.Struct, frozen=True):
         return os.path.basename(self.path)
 
 
+class Shared(msgspec.Struct, frozen=True):
+    """A conflict between two configurations: the paths of their files, and what they share."""
+
+    paths: tuple[str, str]
+    sentence: str
+
+
 def is_directory(config_file: str) -> bool:
     """Whether the path is a directory of configurations."""
     return os.path.isdir(config_file)
@@ -116,14 +123,20 @@ def each(
     return guarded(work_in_turn, form=form)
 
 
-def _refuse_shared_of(paths: Sequence[str], options: FileOptions) -> int:
-    """Refuse configurations that conflict with each other; what is wrong with a single one is told elsewhere."""
+def shared_of(paths: Sequence[str], options: FileOptions) -> list[Shared]:
+    """What a run of all these files would refuse; what is wrong with a single one is told elsewhere."""
     loaded = []
     options = together(options, paths)
     for path in paths:
         with contextlib.suppress(UploaderError):
             loaded.append(Named(path, load(path, options)))
-    refuse_shared(loaded)
+    return _shared(loaded)
+
+
+def _refuse_shared_of(paths: Sequence[str], options: FileOptions) -> int:
+    found = shared_of(paths, options)
+    if found:
+        raise _conflict(found)
     return OK
 
 
@@ -280,8 +293,20 @@ def refuse_shared(loaded: list[Named], *, follow_links: bool = True) -> None:
     :param follow_links: compare paths after following links, which needs the disk.
     :raises ConfigError: if there are any.
     """
-    problems = []
-    refused: set[str] = set()
+    found = _shared(loaded, follow_links=follow_links)
+    if found:
+        refused = {path for each in found for path in each.paths}
+        loaded[:] = [named for named in loaded if named.path not in refused]
+        raise _conflict(found)
+
+
+def _conflict(found: Sequence[Shared]) -> ConfigError:
+    return ConfigError(os.path.dirname(min(found[0].paths)), [each.sentence for each in found])
+
+
+def _shared(loaded: Sequence[Named], *, follow_links: bool = True) -> list[Shared]:
+    """The conflicts between configurations."""
+    found = []
     for key in ("base_dir", "metrics_file"):
         values = {named.path: value for named in loaded if (value := getattr(named.config, key)) is not None}
         places = _real_paths(values) if follow_links else {path: os.path.abspath(each) for path, each in values.items()}
@@ -291,11 +316,9 @@ def refuse_shared(loaded: list[Named], *, follow_links: bool = True) -> None:
                 continue
             other = first.setdefault(places[named.path], named)
             if other is not named:
-                problems.append(f"{key}: {other.name} and {named.name} have the same path, {values[named.path]}")
-                refused |= {other.path, named.path}
-    if problems:
-        loaded[:] = [named for named in loaded if named.path not in refused]
-        raise ConfigError(os.path.dirname(min(refused)), problems)
+                sentence = f"{key}: {other.name} and {named.name} have the same path, {values[named.path]}"
+                found.append(Shared((other.path, named.path), sentence))
+    return found
 
 
 def _real_paths(values: dict[str, str]) -> dict[str, str]:

@@ -47,25 +47,32 @@ def forget(config_file: str, paths: Sequence[str], options: ForgetOptions) -> in
         print_json({"forgotten": found, "not_failing": sorted(unused)})
     else:
         print_lines([f"{shown_name(path)}: forgotten" for path in found])
-        print_lines([f"{shown_name(path)}: no file of that name is failing" for path in sorted(unused)])
+        of_that_name = {path: "" if path == "." else " of that name" for path in sorted(unused)}
+        print_lines([f"{shown_name(path)}: no file{words} is failing" for path, words in of_that_name.items()])
         print_lines([f"{counted(len(found), 'file')} will be tried by the next run."])
     return SOME_FAILED if unused else OK
 
 
 def _relative(path: str, base_dir: str) -> str:
-    """Convert a path to the form of the ledger."""
-    base = os.path.abspath(base_dir)
+    """Convert a path to the form of the ledger; the spool itself is ``.``."""
+    bases = dict.fromkeys((os.path.abspath(base_dir), os.path.realpath(base_dir)))
     real = os.path.normpath(path)
     if not os.path.isabs(path):
         # Relative to the spool; or to the current directory, as a shell completes it.
         beside = os.path.abspath(path)
-        is_in_spool = not real.startswith("../") and os.path.lexists(os.path.join(base, real))
+        is_in_spool = real.split("/", 1)[0] not in (".", "..") and os.path.lexists(os.path.join(base_dir, real))
         if is_in_spool or not os.path.lexists(beside):
             return real
+        if real == "." and not any(_is_within(beside, base) for base in bases):
+            return real
         real = beside
-    return os.path.relpath(real, base) if real.startswith(base.rstrip("/") + "/") else real
+    return next((os.path.relpath(real, base) for base in bases if _is_within(real, base)), real)
+
+
+def _is_within(path: str, directory: str) -> bool:
+    return os.path.isabs(path) and os.path.commonpath([path, directory]) == directory
 
 
 def _matches(path: str, pattern: str) -> bool:
     # A name may hold what looks like a wildcard; and a directory stands for what is below it.
-    return path == pattern or path.startswith(pattern + "/") or fnmatch.fnmatchcase(path, pattern)
+    return path == pattern or pattern == "." or path.startswith(pattern + "/") or fnmatch.fnmatchcase(path, pattern)

@@ -8,13 +8,13 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from s3_uploader.cli import status
-from s3_uploader.cli.directory import AT_ONCE, files_in, worst
-from s3_uploader.cli.exit_codes import explain, to_whoever_reads
+from s3_uploader.cli.directory import AT_ONCE, files_in, shared_of, worst
+from s3_uploader.cli.exit_codes import USAGE, explain, to_whoever_reads
 from s3_uploader.cli.output import columns, cut, print_lines, wrapped
 from s3_uploader.cli.settings import FileOptions, together
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, WORST_FIRST
@@ -33,12 +33,16 @@ _WORDS = {STUCK: "stuck", UNKNOWN: "unknown", ATTENTION: "attention", OK: "ok"}
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One spool of a directory: the name of its configuration, and its state or the error that hides it."""
+    """One spool of a directory: the name of its configuration, and its state or the error that hides it.
+
+    :param conflict: what it shares with another configuration, so that a run of the directory refuses both.
+    """
 
     name: str
     verdict: str
     standing: SpoolStatus | None = None
     error: str = ""
+    conflict: str = ""
     exit_code: int = 0
 
     @property
@@ -46,6 +50,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         """What is wrong, as a sentence; empty if nothing is."""
         if self.standing is None:
             return self.error
+        if self.conflict and verdict_of(self.standing) == OK:
+            return self.conflict
         if self.verdict == OK:
             return ""
         if self.standing.problems:
@@ -66,7 +72,23 @@ def look_at_all(directory: str, options: FileOptions) -> list[Seen]:
         seen = [look.result() for look in looks]
     finally:
         pool.close(timeout=_CLOSE_SECONDS)
+    seen = _with_conflicts(dict(zip(paths, seen, strict=True)), options)
     return sorted(seen, key=lambda each: (WORST_FIRST.index(each.verdict), each.name))
+
+
+def _with_conflicts(seen: Mapping[str, Seen], options: FileOptions) -> list[Seen]:
+    """Note which configurations a run of the directory would refuse because of each other."""
+    found = dict(seen)
+    for shared in shared_of(list(seen), options):
+        for path in shared.paths:
+            each = found[path]
+            found[path] = msgspec.structs.replace(
+                each,
+                conflict=each.conflict or f"a run of the directory refuses it: {shared.sentence}",
+                verdict=ATTENTION if each.verdict == OK else each.verdict,
+                exit_code=worst([each.exit_code, USAGE]),
+            )
+    return list(found.values())
 
 
 def _look_at(path: str, options: FileOptions, starters: Starters) -> Seen:
@@ -237,5 +259,7 @@ def plugin_lines(seen: Sequence[Seen]) -> list[str]:
     lines = [first]
     for each in bad:
         said = each.error if each.standing is None else status.plugin_text(each.standing)
+        if each.conflict and each.sentence == each.conflict:
+            said = each.conflict
         lines.append(f"{status.on_one_line(f'{each.name}: {status.plugin_word(each.verdict)} - {said}')}")
     return lines

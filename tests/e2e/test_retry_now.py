@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from tests.e2e.site import Site
+from tests.e2e.site import COMMAND, Site
 
 PATH = "bedroom/2020/11/29/20/46-topic.dat"
 
@@ -62,6 +62,34 @@ def test_forget_everything(stuck: Site) -> None:
     for arguments in (["bedroom"], ["*-topic.dat"], ["--all"]):
         assert stuck.run("forget", *arguments).code == 0
         assert stuck.run().code == 1
+
+
+@pytest.mark.parametrize("whole", ["{spool}", "{spool}/", ".", "{link}", "{link}/bedroom"])
+def test_forget_the_whole_spool(stuck: Site, whole: str) -> None:
+    """A directory stands for all files below it, and so does the spool, however it is named."""
+    (stuck.place / "link").symlink_to(stuck.place)
+    link = stuck.place / "link" / "spool"
+    stuck.settings["base_dir"] = str(link)
+    assert stuck.run().code == 1
+    finished = stuck.run("forget", whole.format(spool=stuck.spool, link=link), "--json")
+    assert (finished.code, json.loads(finished.stdout)) == (0, {"forgotten": [PATH], "not_failing": []})
+
+
+def test_forget_the_current_directory(stuck: Site) -> None:
+    """In a directory of the spool, ``.`` is that directory and ``..`` the one above it."""
+    (stuck.spool / "attic").mkdir()
+    for place, named, code in (("attic", ".", 1), ("attic", "..", 0), ("bedroom", ".", 0)):
+        shell = ["sh", "-c", 'cd "$0" && exec "$@"', str(stuck.spool / place), str(COMMAND)]
+        finished = stuck.run(command=[*shell, "forget", str(stuck.config_file), named])
+        assert finished.code == code
+        assert stuck.run().code == 1
+
+
+def test_nothing_to_forget(stuck: Site) -> None:
+    """Where nothing fails, that is said of the spool, and not of a file of its name."""
+    assert stuck.run("forget", "--all").code == 0
+    finished = stuck.run("forget", ".")
+    assert (finished.code, finished.stdout) == (1, ".: no file is failing\n0 files will be tried by the next run.\n")
 
 
 def test_forget_in_a_damaged_ledger(stuck: Site) -> None:

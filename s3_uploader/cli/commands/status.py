@@ -43,5 +43,6 @@ def status(config_file: str, options: StatusOptions) -> int:
         options,
         one.status,
         headings=not options.as_json,
+        are_run_together=True,
         form=form_of(options.as_json),
     )

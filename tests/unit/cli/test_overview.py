@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from s3_uploader.cli import overview
 from s3_uploader.cli.overview import Seen, overview_lines
-from s3_uploader.cli.verdict import OK, UNKNOWN
+from s3_uploader.cli.settings import FileOptions
+from s3_uploader.cli.verdict import ATTENTION, OK, UNKNOWN
 
 SEEN = [
     Seen(name="kitchen", verdict=UNKNOWN, error="The configuration cannot be read: no such file or directory."),
@@ -52,3 +56,23 @@ def test_a_terminal_that_cannot_be_cleared(
     shown = capsys.readouterr().out
     assert shown.endswith("press Ctrl-C to stop\nok\n")
     assert ("\x1b" in shown) == clears
+
+
+def test_two_configurations_of_one_spool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each alone is in order, and a run of the directory refuses both: that is said of both, as ``check`` does."""
+    for name in ("attic", "cellar", "kitchen"):
+        spool = tmp_path / ("one" if name != "kitchen" else "other")
+        spool.mkdir(exist_ok=True)
+        settings = {"base_dir": str(spool), "bucket": "b", "state_dir": str(tmp_path / "state")}
+        (tmp_path / f"{name}.json").write_text(json.dumps(settings))
+    seen = {each.name: each for each in overview.look_at_all(str(tmp_path), FileOptions())}
+    sentence = (
+        f"a run of the directory refuses it: base_dir: attic.json and cellar.json have the same path, {tmp_path}/one"
+    )
+    assert [seen[name].sentence for name in ("attic", "cellar", "kitchen")] == [sentence, sentence, ""]
+    assert [seen[name].verdict for name in ("attic", "cellar", "kitchen")] == [ATTENTION, ATTENTION, OK]
+    assert overview.overview(str(tmp_path), FileOptions(), exit_by_verdict=False) == 2
+    assert capsys.readouterr().out.count(sentence) == 2
+    first, *lines = overview.plugin_lines(list(seen.values()))
+    assert "2 need attention, 1 ok: attic, cellar" in first
+    assert lines == [f"{name}: WARNING - {sentence}" for name in ("attic", "cellar")]
