@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -17,6 +18,8 @@ from hypothesis import settings
 
 from tests.outcomes import note_outcome
 from tests.sampling import ALWAYS_ROTATED, COSTLY, Case, sample, unsampled
+from tests.servers.base import S3Server
+from tests.servers.shared import SharedServers, ask
 
 # How long one example takes says more about the machine than about the program.
 settings.register_profile("quick", deadline=None, print_blob=True, max_examples=40)
@@ -36,6 +39,8 @@ UNSAMPLED = "--unsampled"
 
 _TRIED = "tried: "
 
+_SHARED = pytest.StashKey[SharedServers]()
+
 _FOREIGN_SETTINGS = ("AWS_", "BOTO_", "S3_UPLOADER_", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -49,9 +54,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the tests with generated values their budget, before they are read."""
+    """Give the tests with generated values their budget, before they are read, and the run its shared servers."""
     if config.getoption(EXHAUSTIVE) or config.getoption(UNSAMPLED):
         settings.load_profile("long")
+    if not hasattr(config, "workerinput"):
+        config.stash[_SHARED] = SharedServers()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of the run where to ask for the shared servers."""
+    node.workerinput["shared_servers"] = node.config.stash[_SHARED].address()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the shared servers."""
+    if _SHARED in config.stash:
+        config.stash[_SHARED].stop()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -142,6 +161,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("tried")
         for name, count in sorted(sums.items()):
             terminalreporter.line(f"{name.removeprefix(_TRIED)}: {count:,}")
+
+
+@pytest.fixture(scope="session")
+def shared_server(pytestconfig: pytest.Config) -> Callable[[str], S3Server]:
+    """A function: name -> a server that runs, of those that all processes of the run share."""
+    process = getattr(pytestconfig, "workerinput", None)
+    if process is None:
+        return pytestconfig.stash[_SHARED].get
+    return functools.cache(functools.partial(ask, process["shared_servers"]))
 
 
 @pytest.fixture(scope="session")

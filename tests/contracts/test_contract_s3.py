@@ -11,9 +11,10 @@ from s3_uploader.core.model import Proof
 from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import Stage, StoreContract
 from tests.lent_loop import LENT, make_store
+from tests.servers.base import S3Server
 from tests.servers.dialects import AWS, AWS_KMS, CEPH_20, NEW, OLD, UNCONDITIONAL, WEAK, Dialect
 from tests.servers.fault_server import FaultServer
-from tests.servers.moto_server import MotoServer
+from tests.servers.fixtures import *  # noqa: F403
 
 pytestmark = pytest.mark.rotated("dialect")
 
@@ -21,7 +22,7 @@ LARGE = 12_000_000
 """With parts of 5 MiB these are three, the last one short."""
 
 
-def store_for(server: FaultServer | MotoServer, bucket: str, engine: str, **settings: Any) -> S3Store:
+def store_for(server: S3Server, bucket: str, engine: str, **settings: Any) -> S3Store:
     """A store on one bucket of a test server, which goes up in parts beyond 5 MiB."""
     return make_store(
         bucket=bucket,
@@ -33,21 +34,14 @@ def store_for(server: FaultServer | MotoServer, bucket: str, engine: str, **sett
     )
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[MotoServer]:
-    """One moto for the module; every test has a bucket of its own."""
-    with MotoServer() as server:
-        yield server
-
-
 @pytest.mark.parametrize("engine", ["native", LENT, "boto3"])
 class TestS3StoreOnMoto(StoreContract):
     """moto, with every engine."""
 
     @pytest.fixture
-    def stage(self, moto: MotoServer, engine: str) -> Stage:
+    def stage(self, moto_server: S3Server, engine: str) -> Stage:
         """A bucket of its own in moto."""
-        endpoint = moto.endpoint.new_bucket()
+        endpoint = moto_server.new_bucket()
 
         def read(key: str) -> bytes | None:
             return endpoint.read(key) if key in endpoint.keys() else None  # noqa: SIM118
@@ -56,7 +50,7 @@ class TestS3StoreOnMoto(StoreContract):
             endpoint.client().put_object(Bucket=endpoint.bucket, Key=key, Body=content)
 
         return Stage(
-            new_store=lambda: store_for(moto, endpoint.bucket, engine),
+            new_store=lambda: store_for(moto_server, endpoint.bucket, engine),
             read=read,
             write=write,
             keys=endpoint.keys,

@@ -37,12 +37,12 @@ def example(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="module")
-def s3(moto_server: MotoServer) -> S3Endpoint:
+def s3(moto_of_its_own: MotoServer) -> S3Endpoint:
     """A server with the buckets of the examples."""
-    client = moto_server.client()
+    client = moto_of_its_own.client()
     for bucket in ("bucket", "testbucket", "doodad-results", "my_other_bucket", "ZZZZZZZ"):
         client.create_bucket(Bucket=bucket)
-    return moto_server.endpoint
+    return moto_of_its_own.endpoint
 
 
 def environment(place: Path, server: S3Endpoint | None = None, **more: str) -> dict[str, str]:

@@ -151,11 +151,11 @@ def test_no_reason_outlives_its_command() -> None:
 
 
 @pytest.fixture(scope="module")
-def server(moto_server: MotoServer) -> S3Endpoint:
+def server(moto_of_its_own: MotoServer) -> S3Endpoint:
     """A server with the buckets of the pages."""
     for bucket in BUCKETS:
-        moto_server.client().create_bucket(Bucket=bucket)
-    return moto_server.endpoint
+        moto_of_its_own.client().create_bucket(Bucket=bucket)
+    return moto_of_its_own.endpoint
 
 
 class Desk:

@@ -25,10 +25,10 @@ def programs(page: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def server(moto_server: MotoServer) -> S3Endpoint:
+def server(moto_of_its_own: MotoServer) -> S3Endpoint:
     """A server with the bucket of the pages."""
-    moto_server.client().create_bucket(Bucket=BUCKET)
-    return moto_server.endpoint
+    moto_of_its_own.client().create_bucket(Bucket=BUCKET)
+    return moto_of_its_own.endpoint
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from tests.servers.base import Server
 from tests.servers.debian import Unavailable
+from tests.servers.shared import SHARED
 from tests.survey import record
 from tests.survey.names import odd_names
 from tests.survey.observation import Names, Observation
@@ -42,8 +43,14 @@ def case(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(case: tuple[str, str]) -> Iterator[Server]:
+def server(case: tuple[str, str], shared_server: Callable[[str], Server]) -> Iterator[Server]:
     """The server, running; one that is not installed is skipped in sight, in CI too."""
+    if case[0] in SHARED:
+        try:
+            yield shared_server(case[0])
+        except Unavailable as missing:
+            pytest.skip(str(missing))
+        return
     server = started(case[0])
     try:
         server.start()

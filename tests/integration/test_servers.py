@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,6 +58,7 @@ from tests.servers.openssh import HOW, OpensshServer
 from tests.servers.process import free_ports, make_directory, remove_directory, wait_until
 from tests.servers.proftpd import ProftpdServer
 from tests.servers.rclone_s3 import RcloneServer
+from tests.servers.shared import SHARED, SharedServers, ask
 from tests.servers.swift_s3 import SwiftServer
 
 STORES: list[Callable[[], S3Server]] = [
@@ -607,8 +609,8 @@ def test_a_killed_test_leaves_no_server() -> None:
     """The servers of a process that was killed with SIGKILL end, and their directories are removed."""
     code = (
         "import time\n"
-        "from tests.servers.moto_server import MotoServer\n"
-        "server = MotoServer().start()\n"
+        "from tests.servers.rclone_s3 import RcloneServer\n"
+        "server = RcloneServer().start()\n"
         "print(server.processes[0].identifier, server.directory, flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -623,6 +625,41 @@ def test_a_killed_test_leaves_no_server() -> None:
         time.sleep(0.02)
     assert session_members(int(session)) == []
     assert not Path(directory).exists()
+
+
+def test_a_shared_server_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for a shared server gets the same one, which neither an end of a process nor its `stop` ends."""
+    monkeypatch.setitem(SHARED, "moto", RcloneServer)
+    shared = SharedServers()
+    address = shared.address()
+    code = (
+        "import os, signal\n"
+        "from tests.servers.shared import ask\n"
+        f"server = ask({address!r}, 'moto')\n"
+        "server.client().put_object(Bucket=server.bucket, Key='theirs', Body=b'theirs')\n"
+        "server.stop()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    try:
+        assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == -signal.SIGKILL
+        with ThreadPoolExecutor(4) as threads:
+            servers = list(threads.map(ask, [address] * 4, ["moto"] * 4))
+        assert {server.endpoint for server in servers} == {shared.get("moto").endpoint}
+        assert servers[0].endpoint.objects() == {"theirs": b"theirs"}
+    finally:
+        sessions = [process.identifier for process in shared.get("moto").processes]
+        shared.stop()
+    assert [session_members(session) for session in sessions] == [[]]
+    assert not servers[0].directory.exists()
+
+
+def test_a_shared_server_that_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for a shared server that this machine lacks is told so, as in the process that has them."""
+    monkeypatch.setattr(debian, "find_program", lambda name: None)
+    shared = SharedServers()
+    with pytest.raises(debian.Unavailable, match="install the Debian packages"):
+        ask(shared.address(), "ceph")
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

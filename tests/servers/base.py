@@ -13,7 +13,7 @@ import string
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tests.servers.dialects import Dialect
 from tests.servers.process import ServerProcess, StartError, make_directory, remove_directory
@@ -189,6 +189,10 @@ class Server(ABC):
         if self._running:
             self._running = False
             self._clean_up()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: it knows where everything is, but stops nothing."""
+        return {**self.__dict__, "processes": [], "_running": False}
 
     def _clean_up(self) -> None:
         try:

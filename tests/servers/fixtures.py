@@ -1,6 +1,7 @@
 """The servers as pytest fixtures; a conftest makes them its own with ``from tests.servers.fixtures import *``.
 
-Servers live as long as the session, buckets as long as a test. A server that cannot run on this machine skips the tests
+Servers live as long as the session, buckets as long as a test. Swift, Ceph and moto are one for all processes of a run
+(`tests.servers.shared`); `shared_server` gives them by name. A server that cannot run on this machine skips the tests
 that want it, with the reason; where the environment says CI=true they fail instead, because there everything is
 installed.
 
@@ -11,6 +12,7 @@ fixture                what it is
 `swift_s3`             the same on Swift (new dialect); `swift_server`
 `ceph_s3`              the same on Ceph (old dialect); `ceph_server`
 `moto_s3`              the same on moto; `moto_server`
+`moto_of_its_own`      a moto for one file, where buckets may have any name
 `real_s3`              each of rclone, Swift and Ceph in turn; its `dialect` says what to expect
 `fault_server`         a fresh `FaultServer`; its faults must all have happened when the test ends
 `make_fault_server`    a function that starts further ones: ``make_fault_server(dialect=OLD, tls=True)``
@@ -56,6 +58,7 @@ __all__ = [
     "fault_server",
     "make_fault_proxy",
     "make_fault_server",
+    "moto_of_its_own",
     "moto_s3",
     "moto_server",
     "nginx_sink",
@@ -118,20 +121,26 @@ def rclone_server() -> Iterator[RcloneServer]:
 
 
 @pytest.fixture(scope="session")
-def swift_server() -> Iterator[SwiftServer]:
+def swift_server(shared_server: Callable[[str], S3Server]) -> S3Server:
     """OpenStack Swift."""
-    yield from _running(SwiftServer())
+    return or_skip(lambda: shared_server("swift"))
 
 
 @pytest.fixture(scope="session")
-def ceph_server() -> Iterator[CephServer]:
+def ceph_server(shared_server: Callable[[str], S3Server]) -> S3Server:
     """Ceph's gateway, with http and https."""
-    yield from _running(CephServer(tls=True))
+    return or_skip(lambda: shared_server("ceph"))
 
 
 @pytest.fixture(scope="session")
-def moto_server() -> Iterator[MotoServer]:
+def moto_server(shared_server: Callable[[str], S3Server]) -> S3Server:
     """Moto in a process of its own."""
+    return or_skip(lambda: shared_server("moto"))
+
+
+@pytest.fixture(scope="module")
+def moto_of_its_own() -> Iterator[MotoServer]:
+    """Moto for the tests of one file, whose buckets have names that other files use too."""
     yield from _running(MotoServer())
 
 

@@ -65,7 +65,7 @@ class ProftpdSftpServer(Server):
         self.password = secrets.token_hex(12)
         self.root.mkdir()
         key = self.directory / "host_key"
-        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f", key], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f", key], check=True)
         public = (self.directory / "host_key.pub").read_text().split()
         (self.directory / "known_hosts").write_text(f"[{self.host}]:{self.port} {public[0]} {public[1]}\n")
         owner = pwd.getpwnam("nobody")
