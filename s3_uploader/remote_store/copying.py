@@ -231,10 +231,13 @@ def _complete(copy: Copy, upload_id: str, etags: list[str]) -> None:
 
 
 def _looked_up(copy: Copy) -> Mapping[str, str]:
-    """The headers of the object under the target's key, or those with which the server says that there is none."""
+    """The headers of the object under the target's key, or those with which the server says that there is none.
+
+    Without permission to list, Amazon says so with 403.
+    """
     there = copy.target
     request = requests.head_object(there.key, there.path)
-    return there.bucket.ask(request, client=copy.client, expected=frozenset((404,))).headers
+    return there.bucket.ask(request, client=copy.client, expected=frozenset((403, 404))).headers
 
 
 def _identity(head: Mapping[str, str]) -> tuple[str, ...]:

@@ -54,11 +54,32 @@ class Unanswered:
         self._done(Failure(TransportFailure.CANCELLED))
 
 
-def test_an_abort_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy in parts that has failed says so soon, also if the server does not answer that its parts are removed."""
-    engine = DeafEngine()
+class SecretiveEngine(DeafEngine):
+    """Copies in parts. Without permission to list, it does not say of a key that it is free, as Amazon does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there = {"a"}
+
+    def send(self, request: Request, done: Done) -> Any:
+        """Answer."""
+        if request.operation == "HeadObject" and request.key not in self.there:
+            done(Answer(status=403, headers={}))
+        elif request.operation == "HeadObject":
+            done(Answer(status=200, headers={"content-length": "10", "etag": '"e"'}))
+        elif request.operation == "UploadPartCopy":
+            done(Answer(status=200, headers={}, body=b"<R><ETag>e</ETag></R>"))
+        elif request.operation == "CompleteMultipartUpload":
+            self.there.add(request.key)
+            done(Answer(status=200, headers={}, body=b"<R><ETag>e-2</ETag></R>"))
+        else:
+            return super().send(request, done)
+        return Unanswered(self, done)
+
+
+def copy_in_parts(engine: DeafEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copy one object to another key."""
     monkeypatch.setattr(bucket_module, "make_engine", lambda *_: engine)
-    monkeypatch.setattr(copying, "_ABORT_SECONDS", 0.05)
     settings = BucketSettings(
         engine="native",
         max_attempts=1,
@@ -70,9 +91,25 @@ def test_an_abort_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPat
     shared = Shared()
     access = s3.S3Connection("key", "secret", endpoint="localhost:9").access("bucket")
     bucket = Bucket(access=access, settings=settings, shared=shared)
+    try:
+        copying.copy_object((bucket, "a"), (bucket, "b"), {}, threshold=1, part_size=5)
+    finally:
+        shared.close()
+
+
+def test_an_abort_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy in parts that has failed says so soon, also if the server does not answer that its parts are removed."""
+    engine = DeafEngine()
+    monkeypatch.setattr(copying, "_ABORT_SECONDS", 0.05)
     began = time.monotonic()
     with pytest.raises(s3.RemoteStoreError, match="AccessDenied"):
-        copying.copy_object((bucket, "a"), (bucket, "b"), {}, threshold=1, part_size=5)
+        copy_in_parts(engine, monkeypatch)
     assert time.monotonic() - began < 20
     assert engine.given_up.is_set()
-    shared.close()
+
+
+def test_a_copy_in_parts_needs_no_permission_to_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without that permission Amazon answers 403 to the question whether there is an object, if there is none."""
+    engine = SecretiveEngine()
+    copy_in_parts(engine, monkeypatch)
+    assert engine.there == {"a", "b"}
