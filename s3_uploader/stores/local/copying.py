@@ -9,9 +9,10 @@ import os
 import stat
 from collections.abc import Iterator
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError
+from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, StoreError
 from s3_uploader.core.files import sync_directory, write_all
 from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.keys import derived_key
@@ -62,6 +63,14 @@ class FileCopy:
         with files.exclusive_file(self._directory, self._temporary, pause=self._task.pause) as descriptor:
             digest = self._copy(descriptor)
             self._task.check()
+            if not files.is_named(descriptor, self._directory, self._temporary):
+                # On a file system without locks another uploader takes our copy for one that was left.
+                raise StoreError(
+                    f"The unfinished copy to {self._address} was removed or replaced by another uploader.",
+                    code="CopyReplaced",
+                    origin=Origin.OURS,
+                    hint="The file is kept and tried again. Let one uploader at a time copy to that directory.",
+                )
             return self._name_it(digest)
 
     def _name_it(self, digest: str) -> Receipt:

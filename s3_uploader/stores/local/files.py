@@ -31,14 +31,14 @@ def exclusive_file(directory: int, name: str, *, pause: Callable[[float], None])
                 wait = min(wait * 2, 0.5)
             continue
         # Between our open and our flock another uploader may have taken the file for a leftover and removed it.
-        if _lock(descriptor) and _is_named(descriptor, directory, name):
+        if _lock(descriptor) and is_named(descriptor, directory, name):
             break
         os.close(descriptor)
     try:
         yield descriptor
     finally:
         try:
-            if _is_named(descriptor, directory, name):
+            if is_named(descriptor, directory, name):
                 os.unlink(name, dir_fd=directory)
         finally:
             os.close(descriptor)
@@ -53,7 +53,7 @@ def remove_abandoned(directory: int, name: str) -> bool:
     try:
         if not _lock(descriptor):
             return False
-        if _is_named(descriptor, directory, name):
+        if is_named(descriptor, directory, name):
             os.unlink(name, dir_fd=directory)
         return True
     finally:
@@ -92,7 +92,8 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _is_named(descriptor: int, directory: int, name: str) -> bool:
+def is_named(descriptor: int, directory: int, name: str) -> bool:
+    """Whether an open file has that name."""
     try:
         there = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:

@@ -350,6 +350,34 @@ def test_leftovers_of_a_killed_run(store: LocalStore, archive: Path, tmp_path: P
     assert files(archive) == {"d/a": b"content"}
 
 
+def test_another_uploader_without_locks(
+    store: LocalStore, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system has no locks, the half copy of another uploader never gets the name in place of ours."""
+
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    real = FileCopy._copy
+
+    def copy(self: FileCopy, descriptor: int) -> str:
+        digest = real(self, descriptor)
+        directory = os.open(archive, os.O_RDONLY)
+        with local_files.exclusive_file(directory, temporary_name("x"), pause=time.sleep) as other:
+            os.write(other, b"half of anoth")
+            os.link(archive / temporary_name("x"), archive / "kept")
+        os.rename(archive / "kept", archive / temporary_name("x"))
+        os.close(directory)
+        return digest
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr(FileCopy, "_copy", copy)
+    with pytest.raises(StoreError, match="another uploader") as raised:
+        put(store, tmp_path, "x", b"content")
+    assert raised.value.origin is Origin.OURS
+    assert files(archive) == {temporary_name("x"): b"half of anoth"}
+
+
 def test_waits_for_another_uploader(store: LocalStore, archive: Path, tmp_path: Path) -> None:
     """A temporary file that somebody is writing is left alone, and the upload waits for its turn."""
     directory = os.open(archive, os.O_RDONLY)
