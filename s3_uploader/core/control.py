@@ -1,19 +1,23 @@
-"""Control of time and threads: clocks that tests can replace, the back-off, requests to stop, starting a thread."""
+"""Control of time and threads: clocks that tests can replace, the back-off, requests to stop, threads and forks."""
 
 from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import select
 import time
+import weakref
 from collections.abc import Callable
 from types import MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 if TYPE_CHECKING:
     import threading
+
+Owner = TypeVar("Owner")
 
 _LOOK_SECONDS = 0.05
 START_SECONDS = 10.0
@@ -173,3 +177,25 @@ def start_thread(thread: threading.Thread) -> None:
 def _wait_for_nothing(timeout: float | None = None) -> bool:
     """In place of the wait of ``Thread.start``, for an event whose lock may never be released."""
     return True
+
+
+_FORKABLE: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakKeyDictionary()
+
+
+def begins_anew_after_fork(owner: Owner, begin: Callable[[Owner], object]) -> None:
+    """Have ``begin(owner)`` called in each forked child, as long as the object exists.
+
+    A child may go on using it, but its threads do not exist there, and nobody would release the locks that other
+    threads held at the moment of the fork.
+
+    :param begin: a function that does not refer to the object.
+    """
+    _FORKABLE[owner] = begin
+
+
+def _forked() -> None:
+    for owner, begin in list(_FORKABLE.items()):
+        begin(owner)
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from s3_uploader.core.control import begins_anew_after_fork
 from s3_uploader.core.model import Receipt
 from s3_uploader.remote_store.connection import S3Connection
 from s3_uploader.remote_store.local_files import LocalName, Readable, Writable
@@ -45,8 +46,10 @@ class AsyncRemoteStore:
         elif not store.raises_errors:
             raise ValueError("an AsyncRemoteStore needs a store with raise_errors=True")
         self._store = store
+        self._max_calls = max_calls
         self._pool = ThreadPool(name="s3-async", count=max_calls)
         self._closed = False
+        begins_anew_after_fork(self, AsyncRemoteStore._forked)
 
     async def __aenter__(self) -> AsyncRemoteStore:
         return self
@@ -58,6 +61,9 @@ class AsyncRemoteStore:
     def connection(self) -> S3Connection:
         """Where the objects are."""
         return self._store.connection
+
+    def _forked(self) -> None:
+        self._pool = ThreadPool(name="s3-async", count=self._max_calls)
 
     async def close(self) -> None:
         """Wait for the calls in flight, close the connections and end the threads. No call is possible afterwards."""

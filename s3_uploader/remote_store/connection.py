@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from s3_uploader.core.control import begins_anew_after_fork
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.text import without_passwords
 from s3_uploader.remote_store.local_files import Downloads
@@ -148,8 +149,10 @@ class S3Connection:
         self._engine: EngineName = engine
         self._lock = threading.Lock()
         self._client: S3Client | None = None
+        self._client_of_parent: S3Client | None = None
         self._pool: Pool | None = None
         self.downloads = Downloads()
+        begins_anew_after_fork(self, S3Connection._forked)
 
     def __enter__(self) -> S3Connection:
         return self
@@ -200,6 +203,12 @@ class S3Connection:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        # It is not collected here: closing its connections would need locks of the parent.
+        self._client_of_parent, self._client = self._client, None
+        self.downloads.forked()
 
     def _make_pool(self) -> Pool:
         from s3_uploader.remote_store.pool import Pool

@@ -106,6 +106,12 @@ class Downloads:
                 if self._noted.get((bucket, key)) == noted:
                     self._forget((bucket, key))
 
+    def forked(self) -> None:
+        """Start anew in a forked child, which may delete the objects that its parent has downloaded."""
+        self._lock = threading.Lock()
+        # The fork may have come between the two.
+        self._names = {file.path: which for which, file in self._noted.items()}
+
     def _forget(self, which: tuple[str, str] | None) -> MadeFile | None:
         noted = None if which is None else self._noted.pop(which, None)
         if noted is not None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 
+from s3_uploader.core.control import begins_anew_after_fork
 from s3_uploader.remote_store.bucket import Bucket, Shared
 from s3_uploader.stores.s3.engines.choose import Mock, active_mock
 
@@ -17,8 +16,6 @@ MOST_BUCKETS = 16
 _CLOSE_SECONDS = 5.0
 
 Key = tuple[str, Mock]
-
-_POOLS: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 class Pool:
@@ -30,7 +27,7 @@ class Pool:
     def __init__(self, make: Callable[[str, Shared], Bucket]) -> None:
         self._make = make
         self._begin_anew()
-        _POOLS.add(self)
+        begins_anew_after_fork(self, Pool.forked)
 
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
@@ -99,17 +96,9 @@ class Pool:
             shared.close()
 
     def forked(self) -> None:
-        """Start anew in a forked child: the threads do not exist there, and nobody would release the locks."""
+        """Start anew in a forked child."""
         buckets = list(self._buckets.values())
         self._begin_anew()
         for bucket in buckets:
             with contextlib.suppress(Exception):
                 bucket.leave_to_parent()
-
-
-def _forked() -> None:
-    for pool in list(_POOLS):
-        pool.forked()
-
-
-os.register_at_fork(after_in_child=_forked)

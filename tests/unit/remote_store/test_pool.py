@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import s3_uploader as s3
 from s3_uploader.remote_store import pool as pool_module
+from s3_uploader.remote_store.local_files import MadeFile
 from s3_uploader.remote_store.pool import Pool
 
 
@@ -142,6 +147,55 @@ def test_a_forked_child_begins_anew(pool: Pool, made: list[FakeBucket]) -> None:
                 os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert made[0].ends == []
+
+
+def in_a_child(work: Callable[[], bool]) -> bool:
+    """Whether this is true in a forked child, which is ended if it hangs."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            code = 0 if work() else 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("which", ["settings", "downloads"])
+def test_a_forked_child_waits_for_no_lock_of_its_parent(which: str, tmp_path: Path) -> None:
+    """What another thread held at the moment of the fork is free in the child, and no download is forgotten."""
+    connection = s3.S3Connection("key", "secret", "bucket", "http://127.0.0.1:9")
+    client = object()
+    connection._client = client  # type: ignore[assignment]
+    path = tmp_path / "download"
+    path.write_text("")
+    status = path.stat()
+    connection.downloads.note("bucket", "key", MadeFile(str(path), status.st_dev, status.st_ino))
+
+    def work() -> bool:
+        is_kept = bool(connection.downloads._noted)
+        connection.downloads.secure("bucket", "key")
+        is_own = connection._client is None
+        connection._make_pool()
+        connection.close()
+        return is_kept and is_own and not connection.downloads._noted
+
+    with connection._lock if which == "settings" else connection.downloads._lock:
+        assert in_a_child(work)
+    assert connection._client is client
+
+
+def test_coroutines_of_a_forked_child() -> None:
+    """The threads of the parent do not exist there, so a call of the child gets one of its own."""
+    store = s3.AsyncRemoteStore(s3.S3Connection("key", "secret", "bucket", "http://127.0.0.1:9"))
+
+    async def call() -> bool:
+        return "/key" in await store.presign("key")
+
+    assert asyncio.run(call())
+    assert in_a_child(lambda: asyncio.run(call()))
 
 
 def test_a_connection_that_is_gone_is_closed(made: list[FakeBucket]) -> None:
