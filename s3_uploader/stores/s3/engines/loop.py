@@ -70,6 +70,8 @@ class EventLoop:
         """Set while the loop is not lent."""
         self._returned.set()
         self._turned_at = 0.0
+        self._is_wanted = False
+        """Whether a caller waits for its turn. Locks are not fair: our thread could take the lock again each time."""
         self._pause = LONGEST_WAIT
         self._stopped = False
 
@@ -158,8 +160,12 @@ class EventLoop:
         """See :class:`~s3_uploader.stores.base.Loop`."""
         if not self._turning.acquire(blocking=False):
             # Our own thread is in the middle of a turn, which waits while there is nothing to do.
-            self.wake()
-            self._turning.acquire()
+            self._is_wanted = True
+            try:
+                self.wake()
+                self._turning.acquire()
+            finally:
+                self._is_wanted = False
         try:
             if self.closed:
                 return False
@@ -253,7 +259,7 @@ class EventLoop:
 
     def _must_stand_in(self) -> bool:
         """Whether the caller that has the loop has been busy for long, with a large copy or a disk that hangs."""
-        return time.monotonic() - self._turned_at > _STAND_IN_SECONDS
+        return not self._is_wanted and time.monotonic() - self._turned_at > _STAND_IN_SECONDS
 
     def _break_down(self, error: Exception) -> None:
         """Handle a bug: all requests in flight fail, and so do later ones."""

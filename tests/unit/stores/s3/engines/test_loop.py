@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from s3_uploader.stores.s3.engines import loop as s3_loop
 from s3_uploader.stores.s3.engines.loop import EventLoop
 
 
@@ -70,6 +71,38 @@ def test_what_is_left_while_another_thread_waits_wakes_it(monkeypatch: pytest.Mo
     other.join(20)
     assert not other.is_alive()
     loop.close(timeout=1)
+
+
+def test_a_caller_gets_the_loop_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a pause the loop's own thread runs it, and a caller who comes back gets it when that thread's turn ends."""
+    monkeypatch.setattr(s3_loop, "_STAND_IN_SECONDS", 0.001)
+    waits = threading.Event()
+
+    class Selector(selectors.SelectSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            if timeout:
+                waits.set()
+            return super().select(timeout)
+
+    monkeypatch.setattr(selectors, "DefaultSelector", Selector)
+    loop = EventLoop(work=lambda now: 60.0, shut_down=lambda: None)
+    loop.open()
+    loop.take_over()
+    with loop.lock:
+        assert loop.ensure_thread() == ""
+
+    def calls() -> None:
+        for _ in range(30):
+            assert waits.wait(20)
+            waits.clear()
+            assert loop.turn(0.0)
+
+    caller = threading.Thread(target=calls, daemon=True)
+    caller.start()
+    caller.join(20)
+    came_back = not caller.is_alive()
+    loop.close(timeout=5)
+    assert came_back
 
 
 def test_it_is_not_closed_in_the_middle_of_a_turn() -> None:
