@@ -48,6 +48,28 @@ def test_a_program_that_gives_no_credentials(site: Site, fault_server: FaultServ
     assert [problem["cause"] for problem in site.status()["problems"]] == ["credentials"]
 
 
+UNUSABLE = {
+    "AWS_METADATA_SERVICE_TIMEOUT": "soon",
+    "AWS_METADATA_SERVICE_NUM_ATTEMPTS": "many",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT": "not a url",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE": "ipv7",
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_settings_of_a_source_that_cannot_be_used(site: Site, fault_server: FaultServer, name: str) -> None:
+    """A misspelt setting of the metadata service ends the run with a sentence that quotes it."""
+    ask(site, fault_server, "/bin/true")
+    site.environment[name] = UNUSABLE[name]
+    finished = site.run()
+    assert finished.code == 3
+    sentence = finished.sentences("ERROR")[0]
+    assert "The AWS configuration cannot be used" in sentence
+    assert UNUSABLE[name] in sentence
+    assert "Traceback" not in finished.stderr
+    assert len(site.left()) == 2
+
+
 def test_a_program_that_leaves_something_running(site: Site, fault_server: FaultServer) -> None:
     """Credentials are used as soon as the program that gives them has ended, whatever it has started beside."""
     keys = {"Version": 1, "AccessKeyId": fault_server.access_key, "SecretAccessKey": fault_server.secret_key}

@@ -15,8 +15,7 @@ import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.text import quoted
-from s3_uploader.stores.s3.credentials import Credentials, no_credentials
+from s3_uploader.stores.s3.credentials import Credentials, no_credentials, unusable_configuration
 from s3_uploader.stores.s3.endpoint import Endpoint, locate
 
 _CREDENTIAL = re.compile("[!-~]*")
@@ -178,13 +177,7 @@ def _with_botocore(
             environment=environment,
         )
     except BotoCoreError as error:
-        raise StoreError(
-            f"The AWS configuration cannot be used: {quoted(str(error))}",
-            code="AwsConfiguration",
-            origin=Origin.SETTING,
-            scope=Scope.DESTINATION,
-            hint="Check profile and the files ~/.aws/config and ~/.aws/credentials.",
-        ) from None
+        raise unusable_configuration(str(error)) from None
     if _is_true(s3.get("payload_signing_enabled")):
         endpoint = msgspec.structs.replace(endpoint, signs_payload=True)
     if given is not None:

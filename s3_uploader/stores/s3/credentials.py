@@ -1,4 +1,4 @@
-"""Credentials as a value, and the errors for missing credentials."""
+"""Credentials as a value, and the errors of what should give them."""
 
 from __future__ import annotations
 
@@ -36,4 +36,15 @@ def unavailable(detail: str, *, code: str = "CredentialsUnavailable") -> StoreEr
         origin=Origin.CREDENTIAL_SOURCE,
         scope=Scope.DESTINATION,
         hint="Check the source of this machine's credentials: credential_process, the role, or the login.",
+    )
+
+
+def unusable_configuration(detail: str) -> StoreError:
+    """The error of a run whose AWS files or variables have a value that botocore cannot use."""
+    return StoreError(
+        f"The AWS configuration cannot be used: {quoted(detail)}",
+        code="AwsConfiguration",
+        origin=Origin.SETTING,
+        scope=Scope.DESTINATION,
+        hint="Check profile, the files ~/.aws/config and ~/.aws/credentials, and the environment variables AWS_*.",
     )

@@ -26,7 +26,7 @@ from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import without_secrets
-from s3_uploader.stores.s3.credentials import Credentials, unavailable
+from s3_uploader.stores.s3.credentials import Credentials, unavailable, unusable_configuration
 
 HELPER_SECONDS = 60.0
 """The timeout of a helper, including the time for a person to confirm something."""
@@ -50,10 +50,15 @@ _LONGEST_SEARCHED = 4096
 def find(session: Any, *, seconds: float = _FIND_SECONDS) -> Any:
     """Botocore's credentials of a session, with their first values; ``None`` if there are none.
 
-    :raises StoreError: if their source fails or takes too long.
+    :raises StoreError: if their source or its settings fail, or it takes too long.
     """
-    with contextlib.suppress(AttributeError):  # other versions of botocore may be built differently
+    try:
         _bound_helpers(session)
+    except AttributeError:
+        pass  # other versions of botocore may be built differently
+    except Exception as error:
+        # botocore reads the settings of its helpers here: a ValueError for a number, an error of its own for a URL.
+        raise unusable_configuration(str(error)) from None
 
     def ask() -> Any:
         found = session.get_credentials()
