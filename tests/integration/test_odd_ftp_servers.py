@@ -315,6 +315,40 @@ def test_no_rename(root: Path, begin: Begin) -> None:
         assert server.files() == {"a": b"z"}
 
 
+def test_a_file_that_is_busy_for_now(root: Path, begin: Begin) -> None:
+    """A rename that is refused for the moment is tried again, and is no missing permission, however long it lasts."""
+    busy = iter(range(2))
+
+    def is_scanned(session: OddSession, command: str, _: bytes) -> bool:
+        if command != "RNFR" or next(busy, None) is None:
+            return False
+        session.say("450 File is busy")
+        return True
+
+    known = memory()
+    with odd_ftp_server(root, Oddities(before=is_scanned)) as server:
+        with opened(server, memory=known) as store:
+            begin(store, "a", b"x").result(60)
+        server.odd.refuses["RNFR"] = "450 File is busy"
+        with opened(server, memory=known) as store:
+            refusal = begin(store, "b", b"y").exception(60)
+        assert isinstance(refusal, StoreError)
+        assert refusal.retryable
+        assert "permission" not in refusal.hint
+        server.odd.refuses.clear()
+        with opened(server, memory=known) as store:
+            begin(store, "b", b"y").result(60)
+        assert server.files() == {"a": b"x", "b": b"y"}
+
+
+def test_a_greeting_that_promises_one(root: Path, begin: Begin) -> None:
+    """A "ready in a minute" comes before the greeting, and is not taken for it."""
+    odd = Oddities(greeting=lambda connection: connection.sendall(b"120 ready in 1 minute\r\n220 now\r\n"))
+    with odd_ftp_server(root, odd) as server, opened(server) as store:
+        begin(store, "a", b"x").result(60)
+    assert server.files() == {"a": b"x"}
+
+
 def test_no_rename_and_no_delete(root: Path, begin: Begin) -> None:
     """Where what was sent can neither be renamed nor deleted, it is sent once and not with every run."""
     known = memory()

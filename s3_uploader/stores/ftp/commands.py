@@ -171,7 +171,11 @@ class CommandConnection:
             self._control = Control(settings.host, settings.port, seconds=self.limit())
         except OSError as error:
             raise Lost(os_reason(error)) from error
-        self.welcome = shown_reply(self.reply(""))
+        greeting = self.reply("")
+        while greeting[0] == "1":
+            # "120 Service ready in nnn minutes" comes before the greeting (RFC 959, 5.4).
+            greeting = self.reply("")
+        self.welcome = shown_reply(greeting)
         if settings.tls:
             self.step = "tls"
             self._context = ssl.create_default_context(cafile=settings.ca_file)

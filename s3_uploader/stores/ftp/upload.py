@@ -21,9 +21,10 @@ class FtpUpload(FileUpload[Session]):
         session.rename(self.temporary_path, path)
 
     def _without_rename(self, session: Session, refused: base.Refused) -> base.Refused | StoreError:
-        """The meaning of a refused rename. If RNFR of an existing file is refused, it is refused for all files."""
+        """The meaning of a refused rename. If RNFR of an existing file is refused for good, so it is for all files."""
         assert isinstance(refused, Refused)
-        if refused.verb != "RNFR" or session.size(self.temporary_path, thoroughly=True) is None:
+        # 450 is a file that is busy, for example because a virus scanner reads it.
+        if refused.verb != "RNFR" or refused.is_for_now or session.size(self.temporary_path, thoroughly=True) is None:
             return refused
         self._site.learned.refused("rename", self.temporary_path)
         return no_right_to_rename(session, refused, self._site.address(self._key))
