@@ -55,7 +55,7 @@ def shares_of(
     every = divided(ledger)
     if not every or not isinstance(ledger, LedgerOfShares):
         return ()
-    last = {share: next(iter(part.runs(limit=1)), None) for share, part in ledger.current.items()}
+    last = ledger.last_runs
     return tuple(
         ShareStatus(share=each, last_run=last.get(each), holder=holders.get(each), is_watched=each in watched)
         for each in every

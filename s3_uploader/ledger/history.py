@@ -9,8 +9,6 @@ from s3_uploader.ledger.columns import SHIPPED_AND_NAME, SHIPPED_WITH_NAME, rest
 from s3_uploader.ledger.pages import Read, pages
 from s3_uploader.ledger.rows import HistoryTotals, ShippedRow
 
-_PIECE = 500
-
 
 def select(
     read: Read,
@@ -21,6 +19,7 @@ def select(
     location: str | None,
     limit: int | None,
     newest_first: bool,
+    size: int,
 ) -> Iterator[ShippedRow]:
     """Yield shipped files in the order of time; see :meth:`s3_uploader.ledger.Ledger.history`."""
     # Where the first piece begins. Numbers of rows begin with 1, so that since is included and until is not.
@@ -37,7 +36,7 @@ def select(
         f"SELECT {SHIPPED_WITH_NAME}, shipped_at, shipped.id FROM {SHIPPED_AND_NAME}"
         f" WHERE {' AND '.join(conditions)} ORDER BY shipped_at {direction}, shipped.id {direction} LIMIT ?"
     )
-    yield from map(shipped_row, pages(read, sql, after=after, parameters=parameters, size=_PIECE, limit=limit))
+    yield from map(shipped_row, pages(read, sql, after=after, parameters=parameters, size=size, limit=limit))
 
 
 def selection(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from s3_uploader.ledger.coverage import LastAudit
     from s3_uploader.ledger.database import Database
+    from s3_uploader.ledger.read_only import OpenFiles
 
 Result = TypeVar("Result")
 
@@ -70,16 +71,19 @@ class Ledger(LedgerReader):
         return cls(Database(path, notice=notice, clock=clock, busy_seconds=busy_seconds), clock=clock)
 
     @staticmethod
-    def open_readonly(path: str, *, clock: Callable[[], float] = time.time) -> LedgerReader:
+    def open_readonly(
+        path: str, *, clock: Callable[[], float] = time.time, among: OpenFiles | None = None
+    ) -> LedgerReader:
         """Open the ledger at ``path`` for queries, also while a run is writing to it. Creates and changes nothing.
 
         A ledger that does not exist yet is an empty one.
 
+        :param among: the open ledgers of which this is one, if their number is limited.
         :raises StateError: if it is damaged, of another program, or this user may not read it.
         """
         from s3_uploader.ledger.read_only import ReadOnlyDatabase
 
-        return LedgerReader(ReadOnlyDatabase(path), clock=clock)
+        return LedgerReader(ReadOnlyDatabase(path, among=among), clock=clock)
 
     def close(self) -> None:
         """Write what the endpoint memories learned, if possible, and close; may be called twice."""

@@ -21,6 +21,7 @@ def pages(
     after: tuple[Any, ...],
     parameters: Sequence[Any] = (),
     size: int,
+    first: int | None = None,
     limit: int | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a query; each piece is read by a query of its own that begins after the last row before.
@@ -30,11 +31,14 @@ def pages(
 
     :param after: where the first piece begins.
     :param size: rows of a piece.
+    :param first: rows of the first piece; the next ones are twice as large each, up to ``size``.
     :param limit: the maximum number of rows in all.
     """
     width = len(after)
+    piece = size if first is None else min(first, size)
     while limit is None or limit > 0:
-        wanted = size if limit is None else min(limit, size)
+        wanted = piece if limit is None else min(limit, piece)
+        piece = min(2 * piece, size)
         rows = read(sql, (*after, *parameters, wanted))
         for row in rows:
             yield row[:-width]

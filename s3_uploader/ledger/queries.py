@@ -21,6 +21,11 @@ CLOCK = "clock"
 MAX_AGE = 7 * 86400.0
 """Seconds after which knowledge about an endpoint expires: servers are upgraded."""
 _PIECE = 500
+_SMALLEST_PIECE = 8
+_FIRST_PIECE = 8
+"""Of the last runs hardly any reader needs more than a few."""
+_ROWS_AT_ONCE = 40 * _PIECE
+"""Most rows that several ledgers together hold for one query."""
 
 Self = TypeVar("Self", bound="LedgerReader")
 
@@ -73,6 +78,11 @@ class LedgerReader:
         self._read = database.read
         self._clock = clock
         self._any_failing = has_failing(database.read)
+        self._piece = _PIECE
+
+    def hold_less(self, *, of: int) -> None:
+        """Read in smaller pieces, because this is one of several ledgers that are read at the same time."""
+        self._piece = max(_SMALLEST_PIECE, min(_PIECE, _ROWS_AT_ONCE // of))
 
     def close(self) -> None:
         """Close it; may be called twice."""
@@ -118,7 +128,7 @@ class LedgerReader:
             " AND next_try_at < ? ORDER BY next_try_at, path LIMIT ?"
         )
         latest = float("inf") if overdue_at is None else overdue_at
-        rows = pages(self._read, sql, after=(float("-inf"), ""), parameters=(latest,), size=_PIECE)
+        rows = pages(self._read, sql, after=(float("-inf"), ""), parameters=(latest,), size=self._piece)
         yield from map(columns.failing_row, rows)
 
     def failing_kinds(self) -> list[FailingGroup]:
@@ -203,14 +213,17 @@ class LedgerReader:
             " AND started_at >= ? AND started_at < ? ORDER BY id LIMIT ?"
         )
         span = float("-inf") if since is None else since, float("inf") if until is None else until
-        yield from map(columns.run_row, pages(self._read, sql, after=(0,), parameters=span, size=_PIECE))
+        yield from map(columns.run_row, pages(self._read, sql, after=(0,), parameters=span, size=self._piece))
 
     def latest_runs(self, *, most: int) -> Iterator[RunRow]:
         """The last runs, the latest first. They are read in pieces, only as far as the caller iterates."""
         from s3_uploader.ledger.pages import pages
 
         sql = f"SELECT {columns.RUN_COLUMNS}, id FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?"
-        yield from map(columns.run_row, pages(self._read, sql, after=(float("inf"),), size=_PIECE, limit=most))
+        yield from map(
+            columns.run_row,
+            pages(self._read, sql, after=(float("inf"),), size=self._piece, first=_FIRST_PIECE, limit=most),
+        )
 
     def _last_record(self) -> float | None:
         """When the last run but this one ended, as far as it is recorded."""
@@ -252,6 +265,7 @@ class LedgerReader:
             location=location,
             limit=limit,
             newest_first=newest_first,
+            size=self._piece,
         )
 
     def history_totals(

@@ -37,14 +37,42 @@ Result = TypeVar("Result")
 _READER_SECONDS = 5.0
 
 
+class OpenFiles:
+    """Limits how many of several ledgers are open: an open one takes 200 KiB and up to three descriptors.
+
+    Queries go through all of them in the same order. So the first ones stay open, and each of the others is opened for
+    its turn only; if the one read longest ago were closed, it would always be the next one.
+
+    :param most: how many stay open.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._stay: set[ReadOnlyDatabase] = set()
+        self._guest: ReadOnlyDatabase | None = None
+
+    def use(self, database: ReadOnlyDatabase) -> None:
+        """Take note that a ledger is read now."""
+        if database in self._stay or database is self._guest:
+            return
+        if len(self._stay) < self._most:
+            self._stay.add(database)
+            return
+        if self._guest is not None:
+            self._guest.close()
+        self._guest = database
+
+
 class ReadOnlyDatabase:
     """A ledger file opened for queries only: it creates and changes nothing, and waits for nothing.
 
+    :param among: the open ledgers of which this is one, if their number is limited.
     :raises StateError: if it is not a ledger or this user may not read it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, among: OpenFiles | None = None) -> None:
         self._path = path
+        self._among = among
         self._connection: sqlite3.Connection | None = None
         self._immutable = False
         self._journal = journal_of(os.path.dirname(path))
@@ -59,8 +87,10 @@ class ReadOnlyDatabase:
         :raises StateError: if it cannot be read.
         """
         with self._access():
-            if self._journal is Journal.CAUTIOUS or (self.is_unchanging and not self._is_quiet()):
+            if self._connection is None or (self.is_unchanging and not self._is_quiet()):
                 self._connect()
+            if self._among is not None:
+                self._among.use(self)
             return self._read(sql, parameters)
 
     @contextlib.contextmanager

@@ -20,17 +20,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from s3_uploader.core.files import free_descriptors
 from s3_uploader.core.model import FailureBucket, Fingerprint, LocationTotals, Totals
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.ledger.ledger import Ledger
 from s3_uploader.ledger.pages import merged_pieces
 from s3_uploader.ledger.queries import MAX_AGE, EndpointMemory, LedgerReader
+from s3_uploader.ledger.read_only import OpenFiles
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, HistoryTotals, RunRow, ShippedRow
 from s3_uploader.ledger.state_directory import LEDGER_NAME
 from s3_uploader.ledger.survey import Delivery, PastRun, Survey
 
 if TYPE_CHECKING:
     from s3_uploader.ledger.found import Instance
+
+_MOST_OPEN = 512
+_DESCRIPTORS = 6
+"""What an open ledger may need, so that as many are left for other purposes."""
 
 
 def ledgers_of_shares(path: str) -> dict[Share, str]:
@@ -79,9 +85,11 @@ def open_instance(instance: Instance, *, clock: Callable[[], float] = time.time)
 def _opened(paths: Mapping[Share | None, str], clock: Callable[[], float]) -> LedgerReader:
     if len(paths) == 1 and None in paths:
         return Ledger.open_readonly(paths[None], clock=clock)
+    among = OpenFiles(min(_MOST_OPEN, max(1, free_descriptors() // _DESCRIPTORS)))
     with contextlib.ExitStack() as opened:
         ledgers = {
-            share: opened.enter_context(Ledger.open_readonly(path, clock=clock)) for share, path in paths.items()
+            share: opened.enter_context(Ledger.open_readonly(path, clock=clock, among=among))
+            for share, path in paths.items()
         }
         together = LedgerOfShares(ledgers)
         opened.pop_all()
@@ -98,6 +106,9 @@ class SeveralLedgers(LedgerReader):
     def __init__(self, ledgers: Sequence[LedgerReader], live: Sequence[LedgerReader]) -> None:
         self._ledgers = ledgers
         self._live = live
+        self._memories: dict[tuple[str, float], dict[str, str]] = {}
+        for ledger in ledgers:
+            ledger.hold_less(of=len(ledgers))
 
     def close(self) -> None:
         """See :meth:`LedgerReader.close`."""
@@ -232,12 +243,14 @@ class SeveralLedgers(LedgerReader):
         return reduce(_both_notes, (text for text in found if text is not None), None)
 
     def endpoint_memory(self, *, prefix: str = "", max_age: float = MAX_AGE) -> EndpointMemory:
-        """See :meth:`LedgerReader.endpoint_memory`; what is added to it is not kept."""
-        known: dict[str, str] = {}
-        for ledger in self._live:
-            for name, text in ledger.endpoint_memory(prefix=prefix, max_age=max_age).all().items():
-                known[name] = _both_notes(known.get(name), text)
-        return EndpointMemory(known, prefix=prefix)
+        """See :meth:`LedgerReader.endpoint_memory`; it is read once, and what is added to it is not kept."""
+        known = self._memories.get((prefix, max_age))
+        if known is None:
+            known = self._memories[prefix, max_age] = {}
+            for ledger in self._live:
+                for name, text in ledger.endpoint_memory(prefix=prefix, max_age=max_age).all().items():
+                    known[name] = _both_notes(known.get(name), text)
+        return EndpointMemory(dict(known), prefix=prefix)
 
 
 class LedgerOfShares(SeveralLedgers):
@@ -245,10 +258,12 @@ class LedgerOfShares(SeveralLedgers):
 
     :ivar current: the ledgers of the last division: its shares, or the ledger of all files (``None``).
     :ivar division: how many shares that division has; 1 for all files.
+    :ivar last_runs: the last run in each ledger, at the time when they were opened.
     """
 
     def __init__(self, ledgers: Mapping[Share | None, LedgerReader]) -> None:
-        last = max(ledgers, key=lambda share: max(map(_moment, ledgers[share].runs(limit=1)), default=0.0))
+        self.last_runs = {share: next(iter(ledger.runs(limit=1)), None) for share, ledger in ledgers.items()}
+        last = max(ledgers, key=lambda share: 0.0 if (run := self.last_runs[share]) is None else _moment(run))
         self.division = 1 if last is None else last.count
         self.current = {
             share: ledger for share, ledger in ledgers.items() if (share.count if share else 1) == self.division

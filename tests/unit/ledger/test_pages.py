@@ -50,6 +50,13 @@ def test_a_limit_ends_it(things: Things, limit: int, queries: int) -> None:
     assert (len(rows), len(things.asked)) == (limit, queries)
 
 
+def test_pieces_that_grow(things: Things) -> None:
+    """Who wants a few rows of many reads a few, and who wants all of them does not read them one by one."""
+    rows = list(pages(things.read, SQL, after=(0,), parameters=("x",), size=3, first=1))
+    assert rows == [(name,) for name in "abcdefg"]
+    assert [asked[-1] for asked in things.asked] == [1, 2, 3, 3]
+
+
 def test_rows_that_are_written_meanwhile_are_seen(things: Things) -> None:
     """No query is open between two pieces, so that writers wait for nobody."""
     rows = pages(things.read, SQL, after=(0,), parameters=("x",), size=3)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.shares import Share, parse
-from s3_uploader.ledger import Ledger, LedgerReader
+from s3_uploader.ledger import Ledger, LedgerReader, queries, read_only
+from s3_uploader.ledger import connection as connection_module
+from s3_uploader.ledger import together as together_module
+from s3_uploader.ledger.connection import Parameters
 from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
 from s3_uploader.ledger.together import LedgerOfShares, open_together, shares_without_ledger
 from tests.ledger_values import DAY, NOW, PRINT, begin, failing, report, shipped
@@ -214,3 +219,48 @@ def test_of_a_key_the_last_row_of_all_ledgers_counts(path: str, write: Write) ->
         assert [row.path for row in snapshot.rows()] == ["b"]
     with Snapshot(path, destination="bucket") as snapshot:
         assert snapshot.select(since=NOW + 5, match="a").rows == 1
+
+
+def test_of_many_ledgers_a_few_are_open(path: str, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many shares there are, memory and descriptors do not grow with them, and each answer is complete."""
+    monkeypatch.setattr(together_module, "_MOST_OPEN", 2)
+    for number in range(9):
+        with write(f"{number}/9") as one:
+            ran(one, at=NOW + number)
+            one.commit_batch(shipped=[shipped(f"{number}", shipped_at=NOW + number)], failed=[failing(f"f{number}")])
+
+    def open_ones() -> int:
+        links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+        return sum(os.readlink(link).endswith("ledger.sqlite3") for link in links if os.path.islink(link))
+
+    with together(path) as ledger:
+        assert open_ones() <= 3
+        assert ledger.totals().shipped_files == 9
+        assert [row.path for row in ledger.history()] == list("012345678")
+        assert sorted(row.path for row in ledger.failing_rows()) == [f"f{number}" for number in range(9)]
+        assert [run.started_at - NOW for run in ledger.latest_runs(most=9)] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
+        assert open_ones() <= 3
+    assert open_ones() == 0
+
+
+def test_many_ledgers_together_hold_few_rows(path: str, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of several ledgers is read in smaller pieces, and in a few when only the first rows are wanted."""
+    monkeypatch.setattr(queries, "_ROWS_AT_ONCE", 2 * queries._SMALLEST_PIECE)
+    rows = 3 * queries._SMALLEST_PIECE
+    for share in ("0/2", "1/2"):
+        write(share).commit_batch(shipped=[shipped(f"{share}-{n}", shipped_at=NOW + n) for n in range(rows)])
+    read: list[int] = []
+    fetched = connection_module.fetched
+
+    def counted(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+        found = fetched(connection, sql, parameters)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(read_only, "fetched", counted)
+    with together(path) as ledger:
+        history = ledger.history()
+        first = next(history).path
+        assert max(read) == queries._SMALLEST_PIECE
+        assert len({first, *(row.path for row in history)}) == 2 * rows
+        assert max(read) == queries._SMALLEST_PIECE
