@@ -15,6 +15,7 @@ from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
 from s3_uploader.config.share import whole
 from s3_uploader.core.errors import StateError, UsageProblem
+from s3_uploader.core.files import is_missing
 from s3_uploader.core.text import counted, shown_name, shown_size, shown_text
 from s3_uploader.ledger.compaction import Limits, Outlook, outlook
 from s3_uploader.ledger.compaction import compact as compact_one
@@ -90,7 +91,8 @@ def compact(config_file: str, options: LedgerCompactOptions) -> int:
 @contextlib.contextmanager
 def _spool_alone(configuration: Config, ledger: str) -> Iterator[None]:
     """Lock all runs out of the spool. A spool that no longer exists, like that of a retired machine, needs no lock."""
-    if _is_gone(configuration.base_dir):
+    # On a dead mount, which cannot be examined, a run may still be at work.
+    if is_missing(configuration.base_dir):
         yield
         return
     root = SpoolRoot(configuration.base_dir)
@@ -108,17 +110,6 @@ def _spool_alone(configuration: Config, ledger: str) -> Iterator[None]:
             yield
     finally:
         root.close()
-
-
-def _is_gone(path: str) -> bool:
-    """Whether nothing is there. On a dead mount, which cannot be examined, a run may still be at work."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def _ledgers_of(source: str) -> list[str]:

@@ -19,6 +19,7 @@ from s3_uploader.core.control import StopRequest
 from s3_uploader.core.errors import ConfigError, StateError, UsageProblem
 from s3_uploader.core.events import Notice
 from s3_uploader.core.text import shown_name
+from s3_uploader.health.telling import SaysOnce
 from s3_uploader.inspection.preview import measured_before
 from s3_uploader.ledger.state_directory import create_state_directory, own_state_directory
 from s3_uploader.monitoring.log import Log
@@ -26,7 +27,7 @@ from s3_uploader.monitoring.monitor import Monitoring
 from s3_uploader.run import assembly
 from s3_uploader.service.inotify import file_system_events
 from s3_uploader.service.sd_notify import ServiceManager
-from s3_uploader.service.watch import SaysOnce, Wakeup, Watch
+from s3_uploader.service.watch import Wakeup, Watch
 from s3_uploader.spool import watcher
 
 if TYPE_CHECKING:

@@ -79,6 +79,17 @@ def read_pipe(descriptor: int, most: int, *, patience_seconds: float) -> bytes:
     return data[:most]
 
 
+def is_missing(path: str) -> bool:
+    """Whether nothing is there. A path that cannot be examined, as on a dead mount, counts as existing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of ``data``; one ``write`` may take less.
 

@@ -14,6 +14,7 @@ from s3_uploader.config.share import share_name, unasked
 from s3_uploader.core.control import StopRequest, start_thread
 from s3_uploader.core.events import Emit, Notice, fan_out
 from s3_uploader.core.model import RunReport
+from s3_uploader.health.telling import SaysOnce
 from s3_uploader.inspection.preview import measured_before
 from s3_uploader.monitoring.logging_adapter import LoggingAdapter
 from s3_uploader.monitoring.monitor import Monitoring, NoTail
@@ -21,7 +22,7 @@ from s3_uploader.run import run as app
 from s3_uploader.run.context import RunContext
 from s3_uploader.service.inotify import file_system_events
 from s3_uploader.service.results import FileReporter, OnFile
-from s3_uploader.service.watch import DEFAULT_INTERVAL, SaysOnce, Wakeup, Watch
+from s3_uploader.service.watch import DEFAULT_INTERVAL, Wakeup, Watch
 
 AnyConfig: TypeAlias = Config | Mapping[str, Any] | str | os.PathLike[str]
 """A configuration, a mapping with its keys (paths may be path objects), or the path of its file."""

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import os
 import queue
-import re
-import time
 from collections.abc import Callable
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest, backoff
-from s3_uploader.core.errors import UploaderError
-from s3_uploader.core.events import Emit, Event, LocalTrouble, Measure, Notice, RunFinished, UploadFailed, fan_out
+from s3_uploader.core.errors import StateError, UploaderError
+from s3_uploader.core.events import Emit, Measure, Notice, fan_out
+from s3_uploader.core.files import is_missing
 from s3_uploader.core.installation import was_replaced
 from s3_uploader.core.model import Left, RunEnd, RunReport
+from s3_uploader.core.text import shown_name
+from s3_uploader.health.telling import SaysOnce
+from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.run import assembly
 from s3_uploader.run import run as app
 from s3_uploader.run.context import MakeStore, RunContext
@@ -41,8 +43,6 @@ _CLOSE_SECONDS = 5.0
 _GATHER_SECONDS = 0.02
 """Events come in bursts. A pass that begins this much later finds the whole burst."""
 _LONGEST_GATHER_SECONDS = 5.0
-_FORGET_SECONDS = 600.0
-_MOST_SAID = 10_000
 
 StartEvents = Callable[[str, Callable[[], None], Emit], Callable[[], None]]
 """Starts to call a function whenever something appears in a directory, until the returned function is called."""
@@ -135,6 +135,7 @@ class Watch:
         self._store_used_at = self._store_made_at = 0.0
         self._memory = PassedOnMemory()
         self._is_replaced = False
+        self._ledger = ""
 
     def reload(self) -> None:
         """Reload the configuration before the next pass. May be called from a signal handler."""
@@ -158,7 +159,9 @@ class Watch:
                 self._tell_of_upgrade()
                 self._follow_spool(config)
                 began = self._clock.monotonic()
+                is_gone = self._ledger != "" and self._ledger == _ledger_of(config) and is_missing(self._ledger)
                 pause = self._pass(config)
+                self._look_after_ledger(config, was_gone=is_gone)
                 # If a pass takes long (a large spool), events must not start one pass after the other.
                 took = self._clock.monotonic() - began
                 self._gather = min(max(took, _GATHER_SECONDS), _LONGEST_GATHER_SECONDS)
@@ -202,6 +205,24 @@ class Watch:
             # A remote lock file must not be held while nothing is shipped.
             self._close_store()
         return self._pause_after(report, config)
+
+    def _look_after_ledger(self, config: Config, *, was_gone: bool) -> None:
+        """Tell that the ledger was removed between two passes; within a pass the ledger tells it itself."""
+        path = _ledger_of(config)
+        if not path or is_missing(path):
+            return
+        self._ledger = path
+        if was_gone:
+            self._say(
+                Notice(
+                    "warning",
+                    f"The ledger {shown_name(path)} was removed between two passes, and a new one was started. No file "
+                    "is lost by this, only the history. Stop the watch before you move the state directory or restore "
+                    "it.",
+                )
+            )
+            # What tells others about this watch was beside it.
+            self._configured(config)
 
     def _pause_after(self, report: RunReport, config: Config) -> float:
         if report.ended_by in (RunEnd.LOCKED.value, RunEnd.DESTINATION_BUSY.value):
@@ -326,52 +347,8 @@ def identity_of(path: str) -> SpoolIdentity | None:
     return path, status.st_dev, status.st_ino
 
 
-class SaysOnce:
-    """Passes events on, but does not repeat a problem that persists: a person has read it.
-
-    A problem that was absent for a while is reported again. Events of single files are paced by the ledger already.
-
-    :param clock: monotonic seconds.
-    """
-
-    def __init__(self, emit: Emit, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._emit = emit
-        self._clock = clock
-        self._met_at: dict[str, float] = {}
-
-    def __call__(self, event: Event) -> None:
-        """Take an event."""
-        trouble = _trouble(event)
-        if trouble is None or self._is_new(trouble):
-            self._emit(event)
-
-    def _is_new(self, trouble: str) -> bool:
-        now = self._clock()
-        before = self._met_at.get(trouble)
-        if before is None and len(self._met_at) >= _MOST_SAID:
-            self._met_at = {text: at for text, at in self._met_at.items() if now - at < _FORGET_SECONDS}
-            if len(self._met_at) >= _MOST_SAID:
-                return False
-        self._met_at[trouble] = now
-        return before is None or now - before >= _FORGET_SECONDS
-
-    def forget(self) -> None:
-        """The problem has ended; it is reported again if it comes back."""
-        self._met_at.clear()
-
-
-def _trouble(event: Event) -> str | None:
-    """A key for the problem in an event, the same each time it occurs; ``None`` for other events."""
-    if isinstance(event, Notice):
-        # Durations, addresses and counts differ from pass to pass.
-        return re.sub(r"\d[\d.,:]*", "#", event.message)
-    if isinstance(event, UploadFailed) and event.next_try_at is None and event.disposition == "kept":
-        return f"upload: {event.code}"
-    if isinstance(event, LocalTrouble):
-        return f"{event.action} {event.path}: {event.message}"
-    if isinstance(event, RunFinished):
-        report = event.report
-        went_wrong = report.failed or report.ended_by != RunEnd.DONE.value
-        if went_wrong and not report.shipped and not report.pruned_directories:
-            return f"run: {report.ended_by}, {report.failed}"
-    return None
+def _ledger_of(config: Config) -> str:
+    try:
+        return own_ledger_path(config)
+    except StateError:  # each pass says so
+        return ""

@@ -16,6 +16,7 @@ import pytest
 from s3_uploader.core import files
 from s3_uploader.core.files import (
     free_descriptors,
+    is_missing,
     is_stream,
     open_at_once,
     raise_limit,
@@ -85,6 +86,20 @@ class TestUnnamedFile:
         with pytest.raises(OSError, match="No space"):
             files.unnamed_file(b"content")
         assert full.closed
+
+
+def test_only_what_is_not_there_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be looked at is there, as that on a dead mount, where a run may still be at work."""
+    (tmp_path / "file").touch()
+    assert is_missing(str(tmp_path / "none"))
+    assert is_missing(str(tmp_path / "file" / "spool"))
+    assert not is_missing(str(tmp_path))
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), path)
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    assert not is_missing(str(tmp_path))
 
 
 class TestReplaceFile:

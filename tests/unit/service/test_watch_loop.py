@@ -15,18 +15,16 @@ from s3_uploader import config
 from s3_uploader.core.control import StopRequest
 from s3_uploader.core.errors import ConfigError, Scope, UsageProblem
 from s3_uploader.core.events import (
-    DirectoryPruned,
     Event,
-    LocalTrouble,
     Notice,
     RunFinished,
-    RunStarted,
     Uploaded,
     UploadFailed,
 )
 from s3_uploader.core.model import RunReport
+from s3_uploader.ledger.compaction import Limits, compact
 from s3_uploader.run import run as app
-from s3_uploader.service.watch import SaysOnce, Wakeup, Watch, identity_of
+from s3_uploader.service.watch import Wakeup, Watch, identity_of
 from tests.fakes import NOW, FakeClock, FakeStore, failing, write
 
 
@@ -297,6 +295,36 @@ class TestTrouble:
         assert loop.notices()[1] == "The trouble is over."
         assert loop.passes() == [27]
 
+    @pytest.mark.parametrize("gone", ["state", "ledger"])
+    def test_a_ledger_that_is_removed_between_two_passes(self, loop: Loop, gone: str) -> None:
+        """The history is gone, and that is said once; the service manager and others are told of the watch again."""
+        state = loop.base.parent / "state"
+
+        def remove() -> None:
+            if gone == "state":
+                shutil.rmtree(state)
+            else:
+                for path in state.glob("*/ledger.sqlite3*"):
+                    path.unlink()
+
+        loop.wakeup.at(12, remove)
+        loop.run(40)
+        (notice,) = loop.notices()
+        assert "ledger.sqlite3 was removed between two passes, and a new one was started." in notice
+        assert loop.service == ["ready", "ready"]
+        assert list(state.glob("*/ledger.sqlite3"))
+
+    def test_a_ledger_that_is_written_anew(self, loop: Loop) -> None:
+        """``ledger compact`` and ``ledger merge`` put another file in its place, which is nothing to report."""
+
+        def replace() -> None:
+            (path,) = (loop.base.parent / "state").glob("*/ledger.sqlite3")
+            compact(str(path), Limits(history_days=1, history_max_files=1, trusts_clock=True))
+
+        loop.wakeup.at(12, replace)
+        loop.run(40)
+        assert loop.notices() == []
+
     def test_another_run(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
         """While another run has the spool the loop waits, and says so once though the words change."""
         from s3_uploader.core.errors import LockHeld
@@ -473,50 +501,6 @@ class TestWakeup:
         wakeup._tokens.put(None)
         assert wakeup.sleep(0)
         assert not wakeup.sleep(0)
-
-
-class TestSaysOnce:
-    def said(self, *events: Event, pause: float = 1.0) -> list[Event]:
-        """What is said of events with a pause between them."""
-        clock = FakeClock()
-        said: list[Event] = []
-        calm = SaysOnce(said.append, clock=clock.read)
-        for event in events:
-            calm(event)
-            clock.seconds += pause
-        return said
-
-    def test_events(self) -> None:
-        """What tells of work is always said, trouble once."""
-        report = RunReport(base_dir="/b", destination="b", started_at=0, duration=0, exit_code=0)
-        work: list[Event] = [RunStarted("/b", "b"), DirectoryPruned("/b/a"), RunFinished(report)]
-        trouble: list[Event] = [
-            LocalTrouble("/b/x", "read", "Permission denied"),
-            Notice("warning", "Something is wrong since 3 s."),
-            UploadFailed("/b/x", "", "b/x", "AccessDenied", "no", "", 1, None),
-        ]
-        assert self.said(*work, *work, *trouble, *trouble) == [*work, *work, *trouble]
-        file = UploadFailed("/b/x", "", "b/x", "AccessDenied", "no", "", 1, 5.0)
-        moved = UploadFailed("/b/x", "", "b/x", "AccessDenied", "no", "", 1, None, "moved to /f/x")
-        assert self.said(file, file, moved, moved) == [file, file, moved, moved]
-
-    def test_forgets(self) -> None:
-        """A problem that was absent for ten minutes is reported again; a persistent one is not."""
-        notice = Notice("warning", "Something is wrong.")
-        assert self.said(notice, notice, pause=601) == [notice, notice]
-        assert self.said(*[notice] * 100, pause=599) == [notice]
-
-    def test_bounded(self) -> None:
-        """With very many kinds of trouble some are not said, rather than memory growing; old ones make room."""
-        clock = FakeClock()
-        said: list[Event] = []
-        calm = SaysOnce(said.append, clock=clock.read)
-        for number in range(10_005):
-            calm(LocalTrouble(f"/b/{number}", "read", ""))
-        assert len(said) == 10_000
-        clock.seconds += 1000
-        calm(LocalTrouble("/b/new", "read", ""))
-        assert len(said) == 10_001
 
 
 def test_identity(tmp_path: Path) -> None:
