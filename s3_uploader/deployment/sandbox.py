@@ -9,7 +9,8 @@ from s3_uploader.deployment.escaping import bound, word
 from s3_uploader.deployment.needs import is_within, outermost
 from s3_uploader.deployment.plan import Plan
 
-_HOMES = ("/home", "/root", "/run/user")
+_ABOVE_HOMES = ("/home", "/run/user")
+_HOMES = ("/root", *_ABOVE_HOMES)
 _TEMPORARY = ("/tmp", "/var/tmp")
 _HIDDEN = ("/boot", "/efi", "/media", "/mnt", "/opt", "/srv", "/var/backups", "/var/log", "/var/mail", "/var/spool")
 _ALWAYS = """\
@@ -86,7 +87,8 @@ def _with_siblings(path: str) -> str:
     """
     directory = os.path.dirname(path)
     emptied = [*_HOMES, *_TEMPORARY]
-    is_shared = directory in emptied or os.path.dirname(directory) in _HOMES or os.path.basename(directory) == ".config"
+    is_home = directory in emptied or os.path.dirname(directory) in _ABOVE_HOMES
+    is_shared = is_home or os.path.basename(directory) == ".config"
     return directory if _is_below(path, emptied) and os.path.isfile(path) and not is_shared else path
 
 

@@ -351,11 +351,13 @@ class TestServices:
         for line in ("Type=notify", "WatchdogSec=120", "Restart=on-failure", "RestartPreventExitStatus=2"):
             assert f"\n{line}\n" in text
 
-    def test_what_a_reload_reads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(("home", "homes"), [("home/pi", "home"), ("root", "root")])
+    def test_what_a_reload_reads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, homes: str) -> None:
         """A hidden configuration that an editor replaces is seen again, but not all that is in a home with it."""
-        monkeypatch.setattr("s3_uploader.deployment.sandbox._HOMES", (str(tmp_path),))
+        monkeypatch.setattr("s3_uploader.deployment.sandbox._ABOVE_HOMES", (str(tmp_path / "home"),))
+        monkeypatch.setattr("s3_uploader.deployment.sandbox._HOMES", (str(tmp_path / homes),))
         monkeypatch.setattr("s3_uploader.deployment.sandbox._TEMPORARY", ())
-        own, shared = tmp_path / "pi" / "conf" / "den.json", tmp_path / "pi" / "den.json"
+        own, shared = tmp_path / home / "conf" / "den.json", tmp_path / home / "den.json"
         own.parent.mkdir(parents=True)
         for path in (own, shared):
             path.write_text("{}")
