@@ -56,6 +56,7 @@ class Answers:
         self._deferral = deferral
         self.refusals = Refusals()
         settlement.second_copies.wait = self._wait_for_looks
+        settlement.second_copies.is_stopping = lambda: bool(stop.requests)
 
     def take(self) -> None:
         """Take the answers without waiting, and settle a batch that is due."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import ObjectGone, SameAsSpool, StoreError
+from s3_uploader.core.errors import ObjectGone, SameAsSpool, StoreError, UploadCancelled
 from s3_uploader.core.model import Candidate, Left, Proof, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
@@ -62,6 +62,7 @@ class SecondCopies:
     :ivar is_apart: an object was seen in this run that is not in the spool.
     :ivar is_in_use: whether the file with this path is in flight or being settled.
     :ivar wait: how to wait for the store; replaced by the owner of the store's loop.
+    :ivar is_stopping: whether a stop was requested, so that answers are hardly waited for.
     """
 
     def __init__(self, root: SpoolRoot, store: Store, *, clock: Clock) -> None:
@@ -70,6 +71,7 @@ class SecondCopies:
         self._clock = clock
         self.wait: Wait = _wait
         self.is_in_use: Callable[[str], bool] = lambda path: False
+        self.is_stopping: Callable[[], bool] = lambda: False
         self.refusal: SameAsSpool | None = None
         self.is_apart = False
         self._began_at = clock.now()
@@ -97,6 +99,8 @@ class SecondCopies:
 
     def answer(self, look: Future[Receipt]) -> StoreError | None:
         """The result of a request, after :attr:`wait`: ``None`` if the object is there."""
+        if not look.done() and self.is_stopping():
+            return UploadCancelled.interrupted()
         error = look.exception() if look.done() else TimeoutError("no answer in time")
         if error is None:
             self.is_apart = True

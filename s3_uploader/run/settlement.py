@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import StateError, StoreError
+from s3_uploader.core.errors import StateError, StoreError, UploadCancelled
 from s3_uploader.core.events import Emit
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left, Receipt
 from s3_uploader.ledger.records import OUTDATED_OBJECTS
@@ -303,7 +303,7 @@ class Settlement:
         return copies.refusal
 
     def _withhold(self, upload: FileTask, error: StoreError) -> None:
-        if error is self.second_copies.refusal:
+        if error is self.second_copies.refusal or isinstance(error, UploadCancelled):
             self.leave(upload, Left.POSTPONED)
         else:
             self.fail(upload, error)

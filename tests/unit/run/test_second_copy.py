@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -221,6 +222,36 @@ def test_not_confirmed(tmp_path: Path, error: Exception | None) -> None:
     assert (report.exit_code, report.shipped, report.failed) == (1, 1, 1)
     assert harness.names() == {"x"}
     assert harness.records.failing_rows["x"].code == "NotConfirmed"
+
+
+class Mute(FakeStore):
+    """It does not answer the second look, and meanwhile the run is stopped."""
+
+    stop: Callable[[], None]
+
+    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+        """Do not answer."""
+        self.stop()
+        return Future()
+
+
+def test_not_confirmed_before_a_stop(tmp_path: Path) -> None:
+    """A stop hardly waits for the second look. No file is called a failing one for that."""
+    store = Mute()
+    harness = Harness(tmp_path, store=store)
+    store.stop = lambda: harness.stop.request(15)
+
+    def pass_time() -> None:
+        harness.clock.seconds += 0.5
+
+    harness.beat = pass_time
+    harness.write("x", "content")
+    store.objects["x"] = b"content"
+    report = harness.run()
+    assert (report.shipped, report.failed) == (0, 0)
+    assert report.left == {Left.POSTPONED.value: 1}
+    assert harness.names() == {"x"}
+    assert harness.records.failing_rows == {}
 
 
 def test_names_that_are_no_text_are_no_traceback(tmp_path: Path) -> None:
