@@ -31,8 +31,9 @@ DOCS_VENV = .venv-docs
 SPHINX = $(DOCS_VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet
 METADATA = setup.py pyproject.toml s3_uploader/_version.py
 # A plain path entry instead of an import hook: the hook would add its milliseconds to each start that a test measures.
-# What pytest makes of the tests is kept for the next run, whatever the environment says.
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --durations 15 -rsfE
+# What pytest makes of the tests is kept for the next run, whatever the environment says. hypothesis would import trio, a
+# dependency of selenium, in each process.
+PYTEST = PYTHONDONTWRITEBYTECODE= HYPOTHESIS_NO_PLUGINS=1 $(BIN)/python -m pytest -q --durations 15 -rsfE
 # In the order of tests/distribution.py.
 SIDE_BY_SIDE = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m 'not timing'
 # Only the files that have some: collecting them all takes longer than some of these tests.

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_SHARED].stop()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Spare the collector of garbage what lives as long as the process: all tests, and the modules they are in.
+
+    Among what is read there is next to no garbage, and looking for it takes a quarter of the time.
+    """
+    gc.disable()
+    try:
+        _share_the_reading(session)
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _share_the_reading(session: pytest.Session) -> None:
     """Let the processes of one run share the work of reading the tests of a directory."""
     process = getattr(session.config, "workerinput", None)
     if process is None:
@@ -84,12 +98,6 @@ def pytest_collection(session: pytest.Session) -> None:
     places = (Path(argument) for argument in session.config.args)
     files = {file.resolve() for place in places if place.is_dir() for file in place.rglob("test_*.py")}
     read_apart(files, session.config.rootpath, int(process["workerid"].removeprefix("gw")), process["workercount"])
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
-    """Spare the collector of garbage what lives as long as the process: all tests, and the modules they are in."""
-    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

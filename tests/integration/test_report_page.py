@@ -9,9 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 from s3_uploader.core.text import shown_size
 from s3_uploader.inspection.report.data import Report, gather
@@ -23,6 +20,7 @@ from tests.servers.browser import Browser, browser
 from tests.servers.fixtures import or_skip
 
 _EVIL = "<img src=x onerror=alert(1)>"
+_ARROW_RIGHT = "\ue014"  # as WebDriver numbers the keys that are no characters
 _SHORT = 320  # CSS pixels: the narrowest phone there is (WCAG 2.2, 1.4.10)
 
 
@@ -103,15 +101,15 @@ def test_the_numbers_are_those_of_the_ledger(chromium: Browser, report_page: Pat
 def test_the_marker_tells_values(chromium: Browser, report_page: Path, told: Report) -> None:
     """Pointing at a chart shows the values of that time; the arrow keys do too, and say them."""
     chromium.open(report_page)
-    over = chromium.driver.find_element(By.CSS_SELECTOR, "[data-chart=shipped] .u-over")
-    ActionChains(chromium.driver, duration=0).move_to_element(over).perform()
+    over = chromium.find("[data-chart=shipped] .u-over")
+    chromium.pointer().move_to_element(over).perform()
     chromium.wait("!document.querySelector('[data-chart=shipped] .tip').hidden")
     names = _texts(chromium, "[data-chart=shipped] .tip > span > span")
     values = _texts(chromium, "[data-chart=shipped] .tip em")
     assert names == ["attic", "bedroom", "cellar", "Together"]
     assert sum(map(_number, values[:-1])) == _number(values[-1]) > 0
-    plot = chromium.driver.find_element(By.CSS_SELECTOR, "[data-chart=delay] .plot")
-    plot.send_keys(Keys.ARROW_RIGHT)
+    plot = chromium.find("[data-chart=delay] .plot")
+    plot.send_keys(_ARROW_RIGHT)
     spoken = _texts(chromium, "#spoken")[0]
     assert re.search(r"^20\d\d-.*: Half of the files within .*, 95 of 100 within .*", spoken)
 
@@ -120,19 +118,19 @@ def test_zooming_shows_finer_bins_of_a_shorter_time(chromium: Browser, report_pa
     """Dragging over one chart zooms all of them, as far as minutes; a double-click or a key shows all again."""
     chromium.open(report_page)
     everything = _texts(chromium, "#range")[0]
-    over = chromium.driver.find_element(By.CSS_SELECTOR, "[data-chart=shipped] .u-over")
-    drag = ActionChains(chromium.driver, duration=20).move_to_element_with_offset(over, 200, 0).click_and_hold()
+    over = chromium.find("[data-chart=shipped] .u-over")
+    drag = chromium.pointer(duration=20).move_to_element_with_offset(over, 200, 0).click_and_hold()
     drag.move_by_offset(30, 0).move_by_offset(30, 0).release().perform()
     chromium.wait(f"document.getElementById('range').textContent !== {everything!r}")
     assert _texts(chromium, "#range")[0].endswith("in steps of 60 s")
-    ActionChains(chromium.driver, duration=0).double_click(over).perform()
+    chromium.pointer().double_click(over).perform()
     assert _texts(chromium, "#range")[0] == everything
-    plot = chromium.driver.find_element(By.CSS_SELECTOR, "[data-chart=backlog] .plot")
+    plot = chromium.find("[data-chart=backlog] .plot")
     plot.send_keys("+")
     assert _texts(chromium, "#range")[0] != everything
     plot.send_keys("0")
     assert _texts(chromium, "#range")[0] == everything
-    chromium.driver.find_element(By.CSS_SELECTOR, "[data-days='1']").click()
+    chromium.find("[data-days='1']").click()
     assert _texts(chromium, "#range")[0] != everything
     assert chromium.console() == []
 
@@ -157,7 +155,7 @@ def test_it_is_dark_or_light(chromium: Browser, report_page: Path) -> None:
     light = _background(chromium)
     assert _contrast(chromium) > 7
     assert sum(light) > 600 > 200 > sum(dark)
-    chromium.driver.find_element(By.ID, "theme").click()
+    chromium.find("#theme").click()
     assert _background(chromium) == dark
 
 

@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.support.wait import WebDriverWait
+from typing import TYPE_CHECKING, Any
 
 from tests.servers import debian
+
+# selenium is imported where it is used: it is large, and every process of a test run reads the tests that need it.
+if TYPE_CHECKING:
+    from selenium.webdriver import ActionChains, Chrome
+    from selenium.webdriver.remote.webelement import WebElement
 
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
@@ -49,7 +50,19 @@ class Browser:
 
     def wait(self, condition: str, *, timeout: float = 20.0) -> None:
         """Wait until an expression is true in the page."""
+        from selenium.webdriver.support.wait import WebDriverWait
+
         WebDriverWait(self.driver, timeout, poll_frequency=0.02).until(lambda driver: self.run(f"return {condition}"))
+
+    def find(self, selector: str) -> WebElement:
+        """The first element that a CSS selector finds."""
+        return self.driver.find_element("css selector", selector)
+
+    def pointer(self, *, duration: int = 0) -> ActionChains:
+        """The pointer, which takes so many milliseconds for each move."""
+        from selenium.webdriver import ActionChains
+
+        return ActionChains(self.driver, duration=duration)
 
     def command(self, name: str, **parameters: Any) -> Any:
         """A command of the DevTools protocol."""
@@ -77,6 +90,9 @@ def browser(profile: Path) -> Iterator[Browser]:
 
     :raises Unavailable: if Chromium or its driver is not installed.
     """
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
     debian.require("chromium")
     options = ChromeOptions()
     options.binary_location = str(debian.find_program("chromium"))
