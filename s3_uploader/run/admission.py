@@ -220,8 +220,8 @@ class Intake:
         if self._answers.refusals.are_known and self._answers.leaves_for_others(candidate.location):
             self._settlement.leftovers.leave(candidate, Left.WAITING, "others beside it have just been refused")
             return
-        target = self._routes(candidate) if self._flight.under_way else None
-        if target is not None and self._flight.is_sending(target.key):
+        target = self._routes(candidate) if self._flight.under_way or self._breaker.is_in_doubt else None
+        if target is not None and self._is_in_use(target.key):
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is in flight")
             return
         file = self._decide(candidate)
@@ -245,6 +245,12 @@ class Intake:
                 file.close()
         if task is not None:
             self._submit(task)
+
+    def _is_in_use(self, key: str) -> bool:
+        """Whether an upload to a key is in flight, or has failed and may be repeated."""
+        return self._flight.is_sending(key) or (
+            self._breaker.is_in_doubt and any(upload.key == key for upload in self._breaker.doubtful())
+        )
 
     def _task(self, file: OpenFile, target: Target | None, *, may_defer: bool) -> FileTask | None:
         """Make the task for the store; ``None`` if the file is deferred or left.

@@ -8,7 +8,7 @@ files wait until that is known, and :class:`Refusals` which files are left becau
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from s3_uploader.core.errors import Scope, StoreError
@@ -264,6 +264,10 @@ class CircuitBreaker(Generic[_T]):
             or (error.scope is Scope.DESTINATION and error.origin in _OF_NO_FILE and has_plain_name(upload))
             for upload, error in self._doubts
         )
+
+    def doubtful(self) -> Iterator[_T]:
+        """The uploads whose failures are in doubt."""
+        return (upload for upload, _ in self._doubts)
 
     def take_doubts(self) -> list[tuple[_T, StoreError]]:
         """Take out the failures in doubt."""

@@ -498,6 +498,29 @@ class TestSuperseded:
         assert harness.run().shipped == 1
         assert harness.store.objects == {"a/1": b"new"}
 
+    def test_a_file_that_may_be_sent_again_keeps_its_key(self, harness: Harness) -> None:
+        """While it is in doubt why a file failed, no other file of its key is sent: it would be replaced later."""
+
+        class Layout(TreeLayout):
+            """Two files of one key, as a leftover in a claim and the new file of its name."""
+
+            def scan(self, root: SpoolRoot, skip: object) -> Iterator[Any]:
+                """Those that are there, the older one first."""
+                for name, key in (("old", "a"), ("new", "a"), ("other", "b")):
+                    if (harness.base / name).exists():
+                        yield candidate(name, key=key)
+
+        harness.layout = Layout(settle_seconds=10, globs=NO_GLOBS)
+        harness.on_conflict = OnConflict.OVERWRITE
+        harness.max_in_flight = 1
+        for name in ("old", "new", "other"):
+            harness.write(name, name)
+        harness.store.fault("a", OUT_OF_REACH)
+        assert harness.run().left == {"postponed": 1}
+        harness.run()
+        assert harness.names() == set()
+        assert harness.store.objects == {"a": b"new", "b": b"other"}
+
     def test_an_object_that_was_deleted_and_stored_again_is_protected(self, harness: Harness) -> None:
         """A new object with the content of an outdated one proves the file that it is from, as any other does."""
         harness.records.facts["superseded:bucket/x"] = fakes.etag_of(b"old")
