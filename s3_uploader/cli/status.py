@@ -153,7 +153,7 @@ def _backlog_lines(standing: SpoolStatus, width: int | None) -> list[str]:
     if waiting is None:
         return ["Waiting: unknown"]
     if not waiting.by_location:
-        lines = ["Waiting: nothing"]
+        lines = ["Waiting: nothing" if waiting.is_complete else "Waiting: unknown"]
     else:
         rows = [
             (

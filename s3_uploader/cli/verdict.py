@@ -40,7 +40,9 @@ def first_line(standing: SpoolStatus) -> str:
 def calm(standing: SpoolStatus) -> str:
     """The sentence for a spool without problems."""
     waiting = standing.waiting
-    if waiting is None or not waiting.files:
+    if waiting is not None and not waiting.files and not waiting.is_complete:
+        text = "the spool was not looked through in time"
+    elif waiting is None or not waiting.files:
         text = "nothing waits"
     else:
         text = f"{'' if waiting.is_complete else 'more than '}{counted(waiting.files, 'file')}"

@@ -65,7 +65,6 @@ def waiting_in(place: Place, ledger: LedgerReader | None, clock: Clock) -> Waiti
     """Scan the spool as a run does, without files that the ledger remembers as shipped."""
     found = Waiting()
     foreign: Counter[str] = Counter()
-    until = clock.monotonic() + _LOOK_SECONDS
     strangers: list[tuple[Names, str]] = []
 
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
@@ -77,8 +76,11 @@ def waiting_in(place: Place, ledger: LedgerReader | None, clock: Clock) -> Waiti
         if clock.monotonic() > until:
             raise ScanStopped
 
+    verdicts = look(place, ledger=ledger, clock=clock, skip=skip)
+    # The ledgers of thousands of shares may take as long as the whole look at the spool.
+    until = clock.monotonic() + _LOOK_SECONDS
     try:
-        for verdict in look(place, ledger=ledger, clock=clock, skip=skip):
+        for verdict in verdicts:
             if clock.monotonic() > until:
                 raise ScanStopped
             if verdict.reason in (Left.REMEMBERED, Left.VANISHED, Left.SPECIAL):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from s3_uploader.cli import overview, status
 from s3_uploader.cli.arguments import StatusOptions
 from s3_uploader.cli.status_json import for_machines
-from s3_uploader.cli.verdict import first_line, verdict
+from s3_uploader.cli.verdict import calm, first_line, verdict
 from s3_uploader.config import Config, from_mapping
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Clock
@@ -24,11 +25,13 @@ from s3_uploader.core.model import RunReport
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.health.notices import Seen
 from s3_uploader.inspection import waiting
+from s3_uploader.inspection.preview import Decision, look
 from s3_uploader.inspection.status import SpoolStatus, standing_of
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
+from s3_uploader.run.place import Place
 from s3_uploader.spool.lock_file import LOCK_NAME
-from tests.fakes import write
+from tests.fakes import FakeClock, write
 
 HOUR = 3600.0
 
@@ -80,6 +83,28 @@ class TestLooking:
         assert 0 < standing.waiting.files < 10
         assert any(line.startswith("Waiting: more than ") for line in status.for_people(standing))
         assert for_machines(standing)["backlog_complete"] is False
+
+    def test_the_ledgers_of_thousands_of_shares(self, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What their reading takes is not missing for the spool."""
+        clock = FakeClock(time.time())
+
+        def look_late(place: Place, **options: Any) -> Iterator[Decision]:
+            clock.seconds += 60
+            return look(place, **options)
+
+        monkeypatch.setattr(waiting, "look", look_late)
+        standing = standing_of(config, clock=clock.clock())
+        assert standing.waiting is not None
+        assert (standing.waiting.files, standing.waiting.is_complete) == (1, True)
+
+    def test_a_spool_that_takes_too_long(self, config: Config) -> None:
+        """Where the first file is not found in time, it is not said that there is none."""
+        seconds: Iterator[float] = map(float, count(step=10))
+        standing = standing_of(config, clock=Clock(monotonic=lambda: next(seconds)))
+        assert standing.waiting is not None
+        assert (standing.waiting.files, standing.waiting.is_complete) == (0, False)
+        assert "Waiting: unknown" in status.for_people(standing)
+        assert "the spool was not looked through in time" in calm(standing)
 
     def test_hidden_files(self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """However many there are, none is counted, and all other files that no run ships are."""
