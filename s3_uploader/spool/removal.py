@@ -362,7 +362,7 @@ class RemovalBatch(Generic[_What]):
         try:
             return None if self._keep else take(file.home, file)
         except OSError as error:
-            return error
+            return Left.CHANGED if _is_stale(file, error) else error
 
     def _dispose(self, file: OpenFile, taken: Detached) -> Outcome:
         try:
@@ -370,7 +370,18 @@ class RemovalBatch(Generic[_What]):
                 return remove_taken(file.home, file, taken)
             return move_taken(file.home, file, taken, self._move_to)[0]
         except OSError as error:
-            return error
+            return Left.CHANGED if _is_stale(file, error) else error
+
+
+def _is_stale(file: OpenFile, error: OSError) -> bool:
+    """Whether the server no longer knows an open file: it was removed or replaced on another host (NFS)."""
+    if error.errno != errno.ESTALE:
+        return False
+    try:
+        os.fstat(file.descriptor)
+    except OSError as now:
+        return now.errno == errno.ESTALE
+    return False
 
 
 def _has_changed(outcome: Detached | Outcome) -> bool:

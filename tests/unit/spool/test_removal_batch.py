@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from s3_uploader.spool import removal
 from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import RemovalBatch
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.root import Names, SpoolRoot
 from tests.fakes import FakeClock, candidate, paths_below, write
 
 
@@ -132,6 +133,44 @@ def test_errors_are_outcomes(root: SpoolRoot, spool: Path, monkeypatch: pytest.M
     outcomes = dict(out.conclude())
     assert all(isinstance(outcome, PermissionError) for outcome in outcomes.values())
     assert paths_below(spool) == {"a", "b"}
+
+
+@pytest.mark.parametrize("step", ["take", "dispose"])
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_file_that_another_host_has_replaced(
+    root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, step: str, is_file: bool
+) -> None:
+    """A file that its server no longer knows has changed. The stale handle of a directory is an error."""
+    out, _ = made(root)
+    files = opened(root)
+    gone = files[0][0].descriptor
+    real = os.fstat
+
+    def status(descriptor: int) -> os.stat_result:
+        if descriptor == gone:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(descriptor)
+
+    def directory(self: SpoolRoot, names: Names) -> int:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    def go_stale() -> None:
+        if is_file:
+            monkeypatch.setattr(os, "fstat", status)
+        else:
+            monkeypatch.setattr(SpoolRoot, "directory", directory)
+
+    if step == "take":
+        go_stale()
+    out.take(files)
+    go_stale()
+    out.dispose()
+    monkeypatch.undo()
+    outcomes = dict(out.conclude())
+    if is_file:
+        assert outcomes == {"a": Left.CHANGED, "b": None}
+    else:
+        assert [type(outcome) for outcome in outcomes.values()] == [OSError, OSError]
 
 
 def test_goes_on_after_an_exception(root: SpoolRoot, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
