@@ -4,7 +4,8 @@ A destination may lead back to the spool: through a bind mount or FUSE, an FTP s
 disk, or a prefix of the keys. It then truthfully reports each file as present, and the removal would delete the only
 copy. Devices and inodes show some of these cases. The file's name shows all of them: while the file has another name,
 the object must still be there. So each object that was there already is checked once more after its file was renamed
-and before it is removed. If the object comes and goes with the file, it is the file.
+and before it is removed. If the object comes and goes with the file, it is the file. A cache may still show it (an
+overlay's, a gateway's), but no cache knows a test file beside it.
 
 A destination *inside* the spool keeps true copies, which the next scan finds and delivers one directory further down,
 and so on. So deliveries are also searched in the spool, and a candidate whose path ends with a delivered key is checked
@@ -50,7 +51,6 @@ _KEPT_KEYS = 32
 _MOST_KEYS = 1000
 _CLOCK_TOLERANCE = 5.0
 _PROBE = b"s3_uploader looks whether the destination is the spool\n"
-
 Wait = Callable[[Sequence["Future[Receipt]"]], None]
 """Waits until all are done, at most :data:`SECONDS`."""
 
@@ -79,6 +79,7 @@ class SecondCopies:
         self._suspected = 0
         self._protected = 0
         self._probed = 0
+        self._tried: set[Names] = set()
         self._deep = DeepPlaces(root)
         self._delivered: dict[str, list[Receipt]] = {}
         self._keys = 0
@@ -119,27 +120,28 @@ class SecondCopies:
         """Do the same for a file that stays: it is renamed and gets its name back, once in a run."""
         if not self.is_apart and self._vanishes_without_its_name(file, receipt):
             self._refuse(shown_name(self._store.address(receipt.key)))
-        self.is_apart = self.refusal is None
+        elif not self.is_apart:
+            self.by_a_probe(file, receipt, was_there=True)
 
-    def by_a_probe(self, file: OpenFile, receipt: Receipt) -> StoreError | None:
-        """Do the same for a file that keeps its name: a small test file beside it must not be at the destination.
+    def by_a_probe(self, file: OpenFile, receipt: Receipt, *, was_there: bool = False) -> StoreError | None:
+        """Do the same with a new name: a small test file beside the file must not be at the destination.
 
+        :param was_there: the object was there while the file had another name, but perhaps only in a cache. A few
+            directories are tried, and only certainty counts.
         :returns: ``None`` if it is not there; otherwise, or without an answer, the error.
         """
-        if self.is_apart:
+        names, reason = file.candidate.directory, "no answer in time"
+        if names in self._tried or len(self._tried) >= _SUSPECTED if was_there else self.is_apart:
             return None
+        self._tried.add(names)
         try:
-            found = self._has_a_probe_beside(file.candidate.directory, receipt.key)
+            found = self._has_a_probe_beside(names, receipt.key)
         except OSError as error:
-            return _not_confirmed(
-                f"it was found there; it is unknown whether it is the local file itself: {error.strerror}"
-            )
+            found, reason = None, str(error.strerror)
         if found:
             return self._refuse(shown_name(self._store.address(receipt.key)))
-        if found is None:
-            return _not_confirmed(
-                "it was found there; it is unknown whether it is the local file itself: no answer in time"
-            )
+        if found is None and not was_there:
+            return _not_confirmed(f"it was found there; it is unknown whether it is the local file itself: {reason}")
         self.is_apart = True
         return None
 

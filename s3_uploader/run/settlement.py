@@ -323,7 +323,7 @@ class Settlement:
                 error = answers[id(file)]
                 if error is not None:
                     missing.append((file, receipt))
-                return error
+                return error or copies.by_a_probe(file, receipt, was_there=True)
             return copies.by_a_probe(file, receipt) if receipt.already_there or receipt.after_lost_answer else None
 
         self._leaving.withhold(why_not)

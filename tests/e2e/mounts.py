@@ -26,6 +26,14 @@ class Mounts:
         """Let a directory appear at a second place, by a program: no device and no inode is the same there."""
         return self._mount(["bindfs", str(directory), str(place)], place)
 
+    def overlay(self, directory: Path, place: Path) -> Path:
+        """Lay a writable directory over another one: the kernel remembers the names that it has seen below."""
+        over, work = place.with_name(f"{place.name}-over"), place.with_name(f"{place.name}-work")
+        for each in (over, work):
+            each.mkdir()
+        options = f"lowerdir={directory},upperdir={over},workdir={work}"
+        return self._mount(["mount", "-t", "overlay", "-o", options, "overlay", str(place)], place)
+
     def image(self, file: Path, place: Path, *options: str) -> Path:
         """Mount a file that holds a file system."""
         return self._mount(["mount", "-o", ",".join(("loop", *options)), str(file), str(place)], place)

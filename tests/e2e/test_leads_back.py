@@ -71,6 +71,18 @@ class TestDirectory:
         refused(full, full.run())
         refused(full, full.run())
 
+    @pytest.mark.parametrize("setting", ["delete", "keep", "move"])
+    def test_an_overlay_of_the_spool(self, full: Site, mounts: Mounts, setting: str) -> None:
+        """A destination that still finds a file under the name that it has lost takes none of them, either."""
+        mounts.overlay(full.spool, full.ship_to_directory())
+        settings: dict[str, dict[str, object]] = {
+            "keep": {"on_success": "keep"},
+            "move": {"on_success": {"move_to": str(full.place / "done")}},
+        }
+        full.settings.update(settings.get(setting, {}))
+        for _ in range(2):
+            refused(full, full.run())
+
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     def test_a_directory_in_the_spool(self, full: Site, mounts: Mounts, way: str) -> None:
         """A directory within the spool would be delivered to itself, one directory deeper each time."""

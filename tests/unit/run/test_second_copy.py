@@ -43,6 +43,21 @@ class Mirror(FakeStore):
         return receipt
 
 
+class Remembering(Mirror):
+    """The same behind a cache, which goes on to show what it has seen."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.seen: dict[str, bytes] = {}
+
+    def object_of(self, key: str) -> bytes | None:
+        """What lies there, or did once."""
+        found = super().object_of(key)
+        if found is not None:
+            self.seen[key] = found
+        return self.seen.get(key)
+
+
 class Unanswering(Mirror):
     """The same, but the answer to the first attempt is lost each time, and the second one finds the object."""
 
@@ -86,6 +101,22 @@ def test_the_spool_itself_and_a_lost_answer(tmp_path: Path, keep: bool) -> None:
     report = harness.run()
     assert (report.exit_code, report.code, report.shipped) == (3, "SameAsSpool", 0)
     assert harness.names() == {"d/1"}
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("content", ["some", ""])
+def test_the_spool_itself_behind_a_cache(tmp_path: Path, keep: bool, content: str) -> None:
+    """A name that nobody has asked for before is in no cache: it shows that the destination is the spool."""
+    harness = Harness(tmp_path)
+    harness.store = Remembering(harness.base)
+    harness.on_success = SuccessPolicy(keep=keep)
+    names = {f"d/{number}" for number in range(5)}
+    for name in names:
+        harness.write(name, content)
+    report = harness.run()
+    assert (report.exit_code, report.code) == (3, "SameAsSpool")
+    assert report.shipped == 0
+    assert harness.names() == names
 
 
 def test_below_the_spool(tmp_path: Path) -> None:
@@ -134,13 +165,16 @@ def test_only_alike(tmp_path: Path) -> None:
 
 
 def test_looks_only_at_what_was_there(tmp_path: Path) -> None:
-    """New objects cost no look; one that was there before costs one, after its file has lost its name."""
+    """New objects cost no look; one that was there before costs one, and its directory another, for a test file."""
     harness = Harness(tmp_path)
     harness.write("new", "1")
     harness.write("old", "2")
     harness.store.objects["old"] = b"2"
     assert harness.run().shipped == 2
-    assert harness.store.looks == ["old"]
+    old, probe = harness.store.looks
+    assert old == "old"
+    assert probe.startswith("s3-uploader-probe-")
+    assert harness.names() == set()
 
 
 @pytest.mark.parametrize("prefix", ["", "sub/", "from/outside/sub/"])
