@@ -122,6 +122,18 @@ def test_a_reader_that_leaves_changes_no_exit_code(site: Site, arguments: tuple[
         os.close(writer)
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("schema",), ("init", "--help")], ids=" ".join)
+def test_a_reader_that_leaves_is_no_failure(arguments: tuple[str, ...]) -> None:
+    """Where there is nothing but the text, a reader that leaves is no failure either."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        finished = subprocess.run([COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (finished.returncode, finished.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_json(site: Site, name: str, surrounding: str) -> None:

@@ -119,4 +119,7 @@ def _invoke(arguments: Sequence[str]) -> int:
     except click.Abort:
         print("Aborted.", file=sys.stderr)
         return 130
+    except SystemExit:
+        # Click exits with 1 if the reader has left (`| head`), which is no failure.
+        return 0
     return result if isinstance(result, int) else 0
