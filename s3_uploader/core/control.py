@@ -143,6 +143,30 @@ class Latch:
         return True
 
 
+def is_of_a_handler(error: BaseException) -> bool:
+    """Whether a signal handler raised it, such as one that ends a call after a time.
+
+    Python calls handlers in the middle of whatever the main thread does. So their exceptions appear in code of ours
+    that takes every exception for a failure of its own, but they are meant for our caller.
+    """
+    import signal
+
+    codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _code_of(handler: object) -> object:
+    """The code that is called for a handler; ``None`` if it is not written in Python."""
+    if not callable(handler):
+        return None
+    return getattr(handler, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
+
+
 def start_thread(thread: threading.Thread) -> None:
     """Start a thread, and wait for a bounded time until it is at work.
 

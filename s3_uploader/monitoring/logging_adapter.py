@@ -6,6 +6,7 @@ import contextlib
 import logging
 import traceback
 
+from s3_uploader.core.control import is_of_a_handler
 from s3_uploader.core.events import Event
 from s3_uploader.monitoring.messages import level_and_sentence
 
@@ -31,7 +32,9 @@ class LoggingAdapter:
         try:
             if self._logger.isEnabledFor(level):
                 self._logger.log(level, "%s", sentence, extra={"event": event})
-        except Exception:
+        except Exception as error:
+            if is_of_a_handler(error):
+                raise
             self._print_once()
 
     def _print_once(self) -> None:

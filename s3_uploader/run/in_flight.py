@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.core.control import Latch, start_thread
+from s3_uploader.core.control import Latch, is_of_a_handler, start_thread
 from s3_uploader.core.errors import StoreError, lacks_memory
 from s3_uploader.core.events import Uploaded
 from s3_uploader.core.model import Receipt
@@ -279,6 +279,8 @@ class UploadsInFlight:
         except StoreError as error:
             return upload, error
         except Exception as error:
+            if is_of_a_handler(error):
+                raise
             # A bug of a store must not cost the other files their run.
             message = f"internal error: {type(error).__name__}: {error}"
             return upload, StoreError(message, code="InternalError", origin=Origin.OURS)

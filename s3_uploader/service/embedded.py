@@ -31,9 +31,10 @@ AnyConfig: TypeAlias = Config | Mapping[str, Any] | str | os.PathLike[str]
 def upload_once(configuration: AnyConfig, *, on_file: OnFile | None = None) -> RunReport:
     """Run one pass over the spool and return its report; ``exit_code`` is the one that the command would have.
 
-    Events go to the logger ``s3_uploader``. No signal handler is installed. If a handler of the calling program raises
-    an exception meanwhile, no file is lost, but the exception may be reported as the failure of a file: call this on
-    another thread than the main one, where Python calls handlers, or use :func:`process`.
+    Events go to the logger ``s3_uploader``. No signal handler is installed. If one of the calling program raises an
+    exception meanwhile, such as a time limit, the pass ends with that exception, and no file is lost. An ``OSError``
+    (``TimeoutError`` is one) may be reported as the failure of a file instead: to avoid that, call this on another
+    thread than the main one, where Python calls handlers, or use :func:`process`.
 
     :param on_file: called on this thread with the result of each file that was found.
     :raises s3_uploader.core.errors.ConfigError: with every problem of the configuration.

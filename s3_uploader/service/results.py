@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from s3_uploader.core.control import is_of_a_handler
 from s3_uploader.core.events import Event, FileLeft, LocalTrouble, Uploaded, UploadFailed
 from s3_uploader.core.model import Left, Receipt
 from s3_uploader.core.text import shown_name
@@ -109,7 +110,9 @@ class FileReporter:
             return
         try:
             self._on_file(result)
-        except self._caught:
+        except self._caught as error:
+            if is_of_a_handler(error):
+                raise
             # The run has other files, and this one's removal may be yet to come.
             if not self._has_failed:
                 self._has_failed = True

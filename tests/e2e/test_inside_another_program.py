@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from tests.e2e.site import Site
+from tests.servers.fault_script import hang
 from tests.servers.fault_server import FaultServer
 
 PATH = "bedroom/2020/11/29/20/46-topic.dat"
@@ -69,6 +70,29 @@ class TestInsideAnotherProgram:
             "except errors.ConfigError as error: print(json.dumps(error.problems))"
         )
         assert len(json.loads(self.script(watched, body).stdout)) == 2
+
+    def test_a_time_limit(self, watched: Site, fault_server: FaultServer) -> None:
+        """What a signal handler of the program raises ends the pass and reaches the program; the next pass goes on."""
+        watched.files(3)
+        fault_server.faults.add(*[hang(seconds=20).only(operations="PutObject")] * 10)
+        body = """
+import signal
+from s3_uploader import upload_once
+class TimeIsOver(Exception): pass
+def limit(*_): raise TimeIsOver
+signal.signal(signal.SIGALRM, limit)
+signal.setitimer(signal.ITIMER_REAL, 1.0)
+began = time.monotonic()
+try: print(upload_once(config))
+except TimeIsOver: print("over", time.monotonic() - began < 10)
+"""
+        finished = self.script(watched, body)
+        assert (finished.stdout, finished.stderr) == ("over True\n", "")
+        fault_server.faults.clear()
+        finished = self.script(watched, "from s3_uploader import upload_once\nprint(upload_once(config).failed)")
+        assert finished.stdout == "0\n"
+        assert len(fault_server.objects()) == 3
+        assert watched.left() == {}
 
     def test_process(self, watched: Site, fault_server: FaultServer) -> None:
         """``process`` ships in the background until it is told to stop, and then everything has ended."""

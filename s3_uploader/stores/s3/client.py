@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from s3_uploader.core.control import is_of_a_handler
 from s3_uploader.core.errors import DEADLINE_EXCEEDED, StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.retry import RetryPolicy
@@ -254,6 +255,8 @@ class S3Client:
             else:
                 self._judge(call, outcome)
         except Exception as error:
+            if is_of_a_handler(error):
+                raise
             # An unexpected answer may fail its request, but must not end the engine's thread.
             call.error = StoreError(
                 f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected", origin=Origin.OURS

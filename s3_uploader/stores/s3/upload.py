@@ -14,6 +14,7 @@ from concurrent.futures import Future, InvalidStateError
 
 import msgspec
 
+from s3_uploader.core.control import is_of_a_handler
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
@@ -260,6 +261,8 @@ class ObjectUpload:
         except StoreError as error:
             self.fail(error)
         except Exception as error:
+            if is_of_a_handler(error):
+                raise
             self.fail(
                 StoreError(
                     f"The upload of {self._address} failed: {error!r}.",

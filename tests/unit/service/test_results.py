@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -114,3 +116,39 @@ def test_paths_everywhere(settings: dict[str, Any], tmp_path: Path, kind: type[s
         file.write_text(json.dumps(settings, default=str))
         given = kind(file)
     assert s3_uploader.upload_once(given).shipped == 1
+
+
+class TimeIsOver(Exception):
+    """Raised by a signal handler of the calling program."""
+
+
+@pytest.mark.parametrize("where", ["on_file", "a log handler"])
+def test_a_time_limit_in_a_callback(
+    settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    """What a signal handler raises in a callback ends the pass and is no failure of the callback."""
+    for name in ("a", "b", "c"):
+        write(tmp_path / "spool" / name, mtime=NOW)
+
+    def limit(*_: object) -> None:
+        raise TimeIsOver
+
+    def interrupted(_: object) -> bool:
+        signal.raise_signal(signal.SIGALRM)
+        return True
+
+    logger = logging.getLogger("s3_uploader")
+    before = signal.signal(signal.SIGALRM, limit)
+    try:
+        if where == "on_file":
+            with pytest.raises(TimeIsOver):
+                s3_uploader.upload_once(settings, on_file=interrupted)
+        else:
+            logger.addFilter(interrupted)
+            with caplog.at_level(logging.INFO, "s3_uploader"), pytest.raises(TimeIsOver):
+                s3_uploader.upload_once(settings)
+    finally:
+        logger.removeFilter(interrupted)
+        signal.signal(signal.SIGALRM, before)
+    s3_uploader.upload_once(settings)
+    assert sorted(os.listdir(tmp_path / "archive")) == ["a", "b", "c"]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from s3_uploader.core.control import start_thread
+from s3_uploader.core.control import is_of_a_handler, start_thread
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -173,6 +173,8 @@ class EventLoop:
             self._turn(min(timeout, self._pause))
         except Exception as error:
             self._break_down(error)
+            if is_of_a_handler(error):
+                raise
         finally:
             self._turning.release()
         return not self.closed
@@ -222,6 +224,8 @@ class EventLoop:
                 try:
                     handler.on_event(mask, now)
                 except Exception as error:
+                    if is_of_a_handler(error):
+                        raise
                     handler.on_bug(error)
             self._make_calls()
             self._pause = self._work(now)

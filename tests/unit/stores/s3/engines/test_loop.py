@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import signal
 import socket
 import threading
 from types import SimpleNamespace
@@ -103,6 +104,49 @@ def test_a_caller_gets_the_loop_back_at_once(monkeypatch: pytest.MonkeyPatch) ->
     came_back = not caller.is_alive()
     loop.close(timeout=5)
     assert came_back
+
+
+@pytest.mark.parametrize("kind", ["function", "method", "object"])
+def test_what_a_signal_handler_raises_is_its_callers(kind: str) -> None:
+    """A time limit of the calling program is no bug of the loop: it comes out of the turn."""
+
+    class Limit:
+        def __call__(self, *_: object) -> None:
+            raise LookupError("the time is over")
+
+        def method(self, *_: object) -> None:
+            self()
+
+    limit = Limit()
+    handlers: dict[str, Any] = {"function": lambda *_: limit(), "method": limit.method, "object": limit}
+
+    def work(now: float) -> float:
+        signal.raise_signal(signal.SIGALRM)
+        return 0.0
+
+    loop = EventLoop(work=work, shut_down=lambda: None)
+    loop.open()
+    loop.take_over()
+    before = signal.signal(signal.SIGALRM, handlers[kind])
+    try:
+        with pytest.raises(LookupError):
+            loop.turn(0.0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not loop.turn(0.0)
+
+
+def test_what_its_own_work_raises_is_a_bug() -> None:
+    """An exception that no signal handler has raised ends the loop, and not the thread that runs it."""
+
+    def work(now: float) -> float:
+        raise LookupError("a bug")
+
+    loop = EventLoop(work=work, shut_down=lambda: None)
+    loop.open()
+    loop.take_over()
+    assert not loop.turn(0.0)
+    assert isinstance(loop.bug, LookupError)
 
 
 def test_it_is_not_closed_in_the_middle_of_a_turn() -> None:
