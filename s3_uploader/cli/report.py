@@ -112,7 +112,7 @@ def _output_in(directory: str | None, config_file: str) -> str:
     if directory is None or directory == STANDARD_OUTPUT:
         raise UsageProblem("The reports of several spools need a directory.", hint="Name it with -o.")
     try:
-        os.makedirs(directory, exist_ok=True)
+        os.makedirs(directory, mode=0o755, exist_ok=True)  # not for others to write to, whatever the umask is
     except OSError as error:
         raise UsageProblem(f"{shown_name(directory)} is not a directory: {error.strerror}.") from error
     return os.path.join(directory, file_of(_name_of(config_file)))

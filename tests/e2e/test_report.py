@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,18 @@ def test_a_report_goes_to_what_the_shell_has_opened(site: Site) -> None:
     assert (written.code, written.stderr) == (0, "")
     assert written.stdout.startswith("<!doctype html>")
     assert log.read_text().startswith("before\n<!doctype html>")
+
+
+def test_nobody_else_can_change_a_report(site: Site) -> None:
+    """A permissive umask, as some devices have it, opens neither the pages nor their directory."""
+    reports = site.place / "reports"
+    shell = ["sh", "-c", 'umask 000 && exec "$@"', "sh", str(COMMAND), "report"]
+    several = site.place / "conf.d"
+    several.mkdir()
+    (several / "one.json").write_text(site.config_file.read_text())
+    assert site.run(command=[*shell, str(several), "-o", str(reports)]).code == 0
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (reports, *reports.iterdir())}
+    assert modes == {"reports": 0o755, "index.html": 0o644, "one.html": 0o644}
 
 
 def test_the_numbers_are_there_for_machines(site: Site) -> None:
