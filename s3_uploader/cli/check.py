@@ -25,10 +25,11 @@ from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
 from s3_uploader.run import assembly
 from s3_uploader.run.needs import check_needs, check_state_directory, check_telling
-from s3_uploader.run.place import build_globs, open_place, verify_mounts
+from s3_uploader.run.place import build_globs, directories_of, open_place, verify_mounts
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
 from s3_uploader.spool.lock_file import refuse_planted
+from s3_uploader.spool.mounts import refuse_silent
 from s3_uploader.spool.root import ReadOnlySpool, refuse_read_only
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Store
 
@@ -46,6 +47,7 @@ def check(config_file: str, options: CheckOptions) -> int:
     configuration, local = _with_share(load(config_file, options))
     ledger_path = ""
     try:
+        refuse_silent(directories_of(configuration))
         verify_mounts(configuration)
         with open_place(configuration) as place:
             if configuration.on_success != "keep":

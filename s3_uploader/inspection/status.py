@@ -35,13 +35,16 @@ from s3_uploader.inspection.waiting import Waiting, waiting_in
 from s3_uploader.ledger import FailingRow, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import ledger_path, not_writable
 from s3_uploader.ledger.together import open_together
-from s3_uploader.run.place import Place, open_place, verify_mounts
+from s3_uploader.run.place import Place, directories_of, open_place, verify_mounts
 from s3_uploader.spool.lock_file import Holder, refuse_planted
+from s3_uploader.spool.mounts import refuse_silent
 from s3_uploader.spool.readiness import foreign_file_system
 from s3_uploader.spool.root import refuse_read_only
 from s3_uploader.spool.share_holders import holders_of_shares
 from s3_uploader.spool.watcher import watcher_of
 
+_SILENCE_SECONDS = 10.0
+"""How long another directory than the spool may take to answer, so that it is named before the look as a whole ends."""
 _AS_THE_OTHER = "Run this as the user that runs the uploads, or as root."
 _WRITABLE = (
     "Make it writable for this user, or name another state directory with state_dir; no run can begin until then."
@@ -228,6 +231,11 @@ class _Spool(msgspec.Struct):
 
 def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock, state_dir: str) -> _Spool:
     spool = _Spool()
+    try:
+        refuse_silent(directories_of(config)[1:], seconds=_SILENCE_SECONDS)
+    except NotMounted as error:
+        spool.error = error
+        return spool
     try:
         with open_place(config) as place:
             spool.writers_unseen_on = foreign_file_system(place.root.descriptor)

@@ -21,10 +21,11 @@ from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.ending import Done, Ending, conclude
-from s3_uploader.run.place import Place, open_claims, open_place, verify_mounts
+from s3_uploader.run.place import Place, directories_of, open_claims, open_place, verify_mounts
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.lock_file import Extent
+from s3_uploader.spool.mounts import SILENCE_SECONDS, refuse_silent
 from s3_uploader.spool.root import refuse_read_only
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run_once(
     :raises LockHeld: if another run still has the spool after ``wait_for_lock_seconds``, and that was not zero.
     """
     emit, clock = context.emit, context.clock
-    with _reporting_failed_start(config, context), _open(config, context) as place:
+    with _reporting_failed_start(config, context), _open(config, context, max_runtime_seconds) as place:
         if config.on_success != "keep":
             refuse_read_only(place.root)
         create_state_directory(place.state_dir)
@@ -91,7 +92,9 @@ def _reporting_failed_start(config: Config, context: RunContext) -> Iterator[Non
         raise
 
 
-def _open(config: Config, context: RunContext) -> AbstractContextManager[Place]:
+def _open(config: Config, context: RunContext, max_runtime_seconds: float | None) -> AbstractContextManager[Place]:
+    seconds = min(SILENCE_SECONDS, max_runtime_seconds or config.max_runtime_seconds or SILENCE_SECONDS)
+    refuse_silent(directories_of(config), seconds=seconds, stopped=lambda: context.stop.requests)
     if not os.path.isdir(config.base_dir):
         verify_mounts(config, environ=context.environ)  # perhaps its disk is not mounted
     return open_place(config, environ=context.environ)

@@ -1,23 +1,34 @@
-"""Detects disks that are not mounted: compares the file system of a directory with the one when it was last used.
+"""Detects disks that are not mounted or do not answer, before anything on them is touched.
+
+The file system of a directory is compared with the one when it was last used.
 
 An empty mount point looks like an empty directory. Once a directory was seen on a file system other than the root's, it
 is refused when it is on the root's, or on another disk.
+
+A call about a dead mount of a network file system or FUSE may never return. Neither a time budget nor a signal ends it.
+So each directory is asked for on a thread first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import open_at_once, replace_file
 from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.core.text import shown_name
 
 FILE_NAME = "mounts.json"
+SILENCE_SECONDS = 30.0
+"""How long a directory may take to answer. A sleeping disk wakes, and an automounter mounts, in less."""
+_WAIT_SECONDS = 0.2
 _UUIDS = "/dev/disk/by-uuid"
 _IDENTIFIED = ("ext2", "ext3", "ext4", "btrfs")
 """File systems whose ``f_fsid`` (``statfs(2)``) is made from the UUID; that of others (xfs, vfat) is the device
@@ -119,6 +130,47 @@ class KnownMounts:
         if known != self._known:
             with contextlib.suppress(OSError):
                 replace_file(self._path, msgspec.json.encode(known), mode=0o600)
+
+
+_UNANSWERED: dict[tuple[str, ...], tuple[threading.Thread, list[str]]] = {}
+"""Questions that earlier passes of a `watch` gave up. They cannot be cancelled, and are not asked twice."""
+
+
+def refuse_silent(
+    directories: Sequence[Directory], *, seconds: float = SILENCE_SECONDS, stopped: Callable[[], object] = bool
+) -> None:
+    """Make sure that each directory answers.
+
+    :param stopped: whether somebody wants the wait to end.
+    :raises NotMounted: if one does not.
+    """
+    paths = tuple(each.path for each in directories)
+    thread, answered = _UNANSWERED.pop(paths, (None, []))
+    if thread is None or not thread.is_alive():
+        answered = []
+        thread = threading.Thread(target=_ask, args=(paths, answered), name="mounts", daemon=True)
+        try:
+            start_thread(thread)
+        except RuntimeError:
+            return  # that there are no threads is reported by those who need them
+        ends_at = time.monotonic() + seconds
+        while thread.is_alive() and time.monotonic() < ends_at and not stopped():
+            thread.join(_WAIT_SECONDS)
+    if thread.is_alive():
+        _UNANSWERED[paths] = thread, answered
+        silent = directories[len(answered)]
+        raise NotMounted(
+            f"{silent.key} {shown_name(silent.path)} does not answer. Nothing was touched.",
+            hint=f"{DEAD_MOUNT}.",
+            is_spool=silent.key == "base_dir",
+        )
+
+
+def _ask(paths: Sequence[str], answered: list[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            os.stat(path)
+        answered.append(path)
 
 
 def why_wrong(before: FileSystem | None, now: FileSystem, *, must_be_mount: bool | None) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,22 @@ def mounts() -> Iterator[Mounts]:
     """Mounts that are gone after the test."""
     with mounting() as found:
         yield found
+
+
+@contextmanager
+def stopped_server_of(place: Path) -> Iterator[None]:
+    """The program that serves a FUSE mount is stopped meanwhile."""
+    commands = {int(entry.name): entry / "cmdline" for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    (server,) = (
+        pid
+        for pid, command in commands.items()
+        if command.exists() and command.read_bytes().split(b"\0")[-2:] == [os.fsencode(place), b""]
+    )
+    os.kill(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server, signal.SIGCONT)
 
 
 def refused(site: Site, sentence: str) -> None:
@@ -73,6 +92,22 @@ def test_a_spool(site: Site, mounts: Mounts, tmp_path: Path, below: bool) -> Non
     refused(site, "it was on a file system of its own")
     assert "Waiting: unknown" in site.run("status").stdout
     assert len(contents(archive)) == 1
+
+
+def test_a_destination_that_does_not_answer(site: Site, mounts: Mounts, tmp_path: Path) -> None:
+    """A run ends within its time budget and says so, `status` names the right disk, and nothing is lost."""
+    archive = site.ship_to_directory()
+    (tmp_path / "below").mkdir()
+    mounts.fuse(tmp_path / "below", archive)
+    site.file("bedroom/2020/11/29/20/01-a.dat")
+    with stopped_server_of(archive):
+        finished = site.run("run", "--max-runtime", "2", timeout=30)
+        assert finished.code == 3
+        assert f"The destination {archive} does not answer" in finished.stderr
+        assert f"The destination {archive} does not answer" in site.run("status", timeout=30).stdout
+    assert len(site.left()) == 1
+    assert site.run().code == 0
+    assert len(contents(tmp_path / "below")) == 1
 
 
 def test_configured(site: Site, mounts: Mounts, tmp_path: Path) -> None:

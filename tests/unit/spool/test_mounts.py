@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,15 @@ import pytest
 from s3_uploader.core.errors import NotMounted, StateError
 from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.spool import mounts
-from s3_uploader.spool.mounts import FILE_NAME, Directory, FileSystem, KnownMounts, file_system_of, why_wrong
+from s3_uploader.spool.mounts import (
+    FILE_NAME,
+    Directory,
+    FileSystem,
+    KnownMounts,
+    file_system_of,
+    refuse_silent,
+    why_wrong,
+)
 
 ROOT = FileSystem(type="ext4", device="8:1", source="/dev/sda1", is_root=True, identity="aa")
 DISK = FileSystem(type="ext4", device="8:17", source="/dev/sdb1", is_root=False, identity="bb")
@@ -124,3 +134,60 @@ def test_a_look_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     os.mkfifo(tmp_path / FILE_NAME)
     with pytest.raises(StateError, match=r"mounts\.json cannot be read: Is a named pipe"):
         KnownMounts(str(tmp_path))
+
+
+class Dead:
+    """The kernel, in which one path gets no answer until it is let go."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.asked = 0
+        self.alive = threading.Event()
+        self._stat = os.stat
+
+    def stat(self, path: Any, **how: Any) -> os.stat_result:
+        """Answer about any other path."""
+        if path == self.path and threading.current_thread().name == "mounts":
+            self.asked += 1
+            self.alive.wait(20)
+        return self._stat(path, **how)
+
+
+@pytest.fixture
+def dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dead:
+    """A directory whose disk does not answer."""
+    kernel = Dead(str(tmp_path))
+    monkeypatch.setattr(os, "stat", kernel.stat)
+    return kernel
+
+
+def test_a_disk_that_does_not_answer(dead: Dead) -> None:
+    """It is named within the time, asked once however many passes there are, and used again when it answers."""
+    directories = [Directory("base_dir", "/", None), Directory("The destination", dead.path, None)]
+    for _ in range(3):
+        with pytest.raises(NotMounted, match=f"^The destination {dead.path} does not answer") as caught:
+            refuse_silent(directories, seconds=0.3)
+        assert not caught.value.is_spool
+    assert dead.asked == 1
+    dead.alive.set()
+    deadline = time.monotonic() + 10
+    while any(thread.name == "mounts" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    refuse_silent(directories, seconds=5)
+    assert dead.asked == 2
+
+
+def test_a_stop_while_a_disk_is_waited_for(dead: Dead) -> None:
+    """Nobody waits for the rest of the time."""
+    begun = time.monotonic()
+    with pytest.raises(NotMounted, match="base_dir") as caught:
+        refuse_silent([Directory("base_dir", dead.path, None)], stopped=lambda: 1)
+    assert caught.value.is_spool
+    assert time.monotonic() - begun < 5
+    dead.alive.set()
+
+
+def test_a_directory_that_is_missing_answers(tmp_path: Path) -> None:
+    """An error is an answer: others say what it means."""
+    refuse_silent([Directory("base_dir", str(tmp_path / "none"), None), Directory("move_to", "a\0b", None)], seconds=5)
