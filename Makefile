@@ -58,7 +58,7 @@ test-all: $(VENV)/.dev test
 	$(PYTEST) --unsampled $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	$(PYTEST) --unsampled $(ONE_BY_ONE)
 
-coverage: $(VENV)/.test
+coverage: $(VENV)/.dev
 	$(PYTEST) $(SIDE_BY_SIDE) --cov --cov-report term-missing --cov-report xml:build/coverage.xml $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev

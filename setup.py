@@ -38,8 +38,6 @@ TEST = [
     "pyte>=0.8.2",
     "selenium>=4.20",
     "pytest>=8.2",
-    "pytest-cov>=6.3",
-    "coverage>=7.10",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.7",
 ]
@@ -47,8 +45,10 @@ DOCS = ["furo>=2024.8.6", "myst-parser>=4.0", "sphinx>=8.1", "sphinx-copybutton>
 DEVELOPMENT = [
     *TEST,
     "boto3-stubs[s3]",
+    "coverage>=7.10",
     "import-linter>=2.3",
     "mypy>=1.15",
+    "pytest-cov>=6.3",
     "ruff>=0.15",
     "types-PyYAML",
 ]

@@ -132,7 +132,10 @@ def test_a_key_that_the_server_does_not_know(bench: Bench, tmp_path: Path) -> No
 def test_a_key_with_a_passphrase(bench: Bench, here: Here, tmp_path: Path) -> None:
     """Its passphrase opens it; without, or with another one, the sentence names the file and not the passphrase."""
     locked = tmp_path / "locked"
-    asyncssh.read_private_key(str(here.server.private_key)).write_private_key(str(locked), passphrase="open sesame")
+    # Each round is work for whoever opens it, which is what the usual 128 are for.
+    asyncssh.read_private_key(str(here.server.private_key)).write_private_key(
+        str(locked), passphrase="open sesame", rounds=1, ignore_few_rounds=True
+    )
     bench.opened(private_key_file=str(locked), passphrase="open sesame")
     for passphrase in ("", "HUSH"):
         with pytest.raises(StoreError, match="cannot be used") as caught:
