@@ -349,6 +349,22 @@ def test_a_greeting_that_promises_one(root: Path, begin: Begin) -> None:
     assert server.files() == {"a": b"x"}
 
 
+def test_a_greeting_that_only_promises(root: Path) -> None:
+    """A server that is never ready is given up, however often it says that it soon will be."""
+
+    def promise(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"120 ready in 1 minute\r\n")
+
+    with (
+        odd_ftp_server(root, Oddities(greeting=promise)) as server,
+        pytest.raises(StoreError, match="ready in 1 minute"),
+        opened(server),
+    ):
+        pass
+
+
 def test_no_rename_and_no_delete(root: Path, begin: Begin) -> None:
     """Where what was sent can neither be renamed nor deleted, it is sent once and not with every run."""
     known = memory()

@@ -172,9 +172,11 @@ class CommandConnection:
         except OSError as error:
             raise Lost(os_reason(error)) from error
         greeting = self.reply("")
-        while greeting[0] == "1":
-            # "120 Service ready in nnn minutes" comes before the greeting (RFC 959, 5.4).
+        if greeting[0] == "1":
+            # "120 Service ready in nnn minutes" comes before the greeting, once (RFC 959, 5.4).
             greeting = self.reply("")
+        if greeting[0] == "1":
+            raise Lost(shown_reply(greeting))
         self.welcome = shown_reply(greeting)
         if settings.tls:
             self.step = "tls"
