@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import secrets
@@ -15,7 +16,7 @@ from s3_uploader.core.text import counted, shown_name
 from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_hidden
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.open_file import OpenFile, open_candidate
-from s3_uploader.spool.readiness import foreign_file_system, is_being_written
+from s3_uploader.spool.readiness import foreign_file_system, is_being_written, why_sealed
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _PROBE = ".s3-uploader-check"
@@ -27,6 +28,12 @@ _MOST_STRANGERS = 5000
 
 def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
     """Check that files can be removed from the spool, and that writers can be detected there."""
+    sealed = why_sealed(root.descriptor)
+    if sealed is not None:
+        # A test file could not be removed again.
+        return [
+            Finding(Severity.ERROR, "spool", f"nothing can be removed from {root.base_dir}: {sealed[0]}.", sealed[1])
+        ]
     name = f"{_PROBE}-{os.getpid()}"
     try:
         writer = os.open(
@@ -180,8 +187,10 @@ def check_layout(
 def probe_file(root: SpoolRoot) -> Iterator[tuple[str, int]]:
     """Make a small file in the spool for a moment; yields its name and size. No layout recognises the name.
 
-    :raises OSError: if it cannot be made.
+    :raises OSError: if it cannot be made, or could not be removed.
     """
+    if why_sealed(root.descriptor) is not None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
     name = f"s3-uploader-check-{secrets.token_hex(6)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(name, flags, 0o600, dir_fd=root.descriptor)

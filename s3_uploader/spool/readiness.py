@@ -198,13 +198,14 @@ def _obstacle_in(directory: int) -> tuple[Reason | None, bool]:
         if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
             return ("its file system is read-only", "Mount it writable."), False
         by_mode = ("this user may not write to its directory", "Let the user that runs this program write to it.")
-        return _by_flags(directory) or by_mode, False
+        return why_sealed(directory) or by_mode, False
     status = os.fstat(directory)
     is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid != os.geteuid()
-    return _by_flags(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
+    return why_sealed(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
 
 
-def _by_flags(directory: int) -> Reason | None:
+def why_sealed(directory: int) -> Reason | None:
+    """What chattr has set that keeps every name in a directory, also for root; ``None`` without such an attribute."""
     try:
         flags = int.from_bytes(fcntl.ioctl(directory, _GET_FLAGS, bytes(8))[:4], "little")
     except OSError:

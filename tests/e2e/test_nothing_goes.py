@@ -88,6 +88,26 @@ def test_a_directory(sent: Site, fault_server: FaultServer, kind: str) -> None:
             subprocess.run(["chattr", "-i", str(directory)], check=True)
 
 
+@pytest.mark.parametrize("attribute", ["i", "a"])
+def test_a_sealed_spool(sent: Site, fault_server: FaultServer, attribute: str) -> None:
+    """The check of a spool that is immutable or append-only names the attribute, and leaves nothing there."""
+    sent.file("f1")
+    spool = str(sent.spool)
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["chattr", f"+{attribute}", spool], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("this user cannot set such an attribute here")
+    try:
+        checked = sent.run("check")
+        assert checked.code in (2, 3)
+        assert f"(chattr +{attribute})" in checked.stdout
+        assert "Remove that attribute." in checked.stdout
+        assert os.listdir(spool) == ["f1"]
+    finally:
+        subprocess.run(["chattr", f"-{attribute}", spool], check=True)
+
+
 def test_a_file_that_stays_is_sent_once(sent: Site, fault_server: FaultServer) -> None:
     """A file that was shipped and cannot be removed is tried again without being sent again."""
     file = sent.file("f1")
