@@ -41,14 +41,24 @@ def meant_at(text: bytes, at: int, said: str) -> str:
         return "The configuration ends before this place: there is an extra }, or something after the last one."
     if said.startswith("invalid escape character"):
         return r"A backslash in a string is written twice: \\."
+    if said.startswith("Invalid UTF-8"):
+        return f"Line {_first_undecodable_line(text)} is in another encoding. Save the file as UTF-8."
     rest = text[at:].lstrip()
-    if not rest:
+    if not rest and said.endswith("truncated"):
         return "The file ends too soon: a quote, a ] or a } is missing."
     if rest.startswith((b"True", b"False", b"None")):
         return "Write true, false and null in lower case, without quotes. None is null."
     if rest[:1] == b"'" or rest[:1].isalpha():
         return "Write keys and strings in double quotes."
     return {b"#": "A comment begins with //.", b",": "There is an extra comma."}.get(rest[:1], "")
+
+
+def _first_undecodable_line(text: bytes) -> int:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return text.count(b"\n", 0, error.start) + 1
+    return 1
 
 
 def doubled_keys(text: bytes) -> list[str]:

@@ -155,6 +155,8 @@ class TestFiles:
             ('{"prune_empty_dirs": True}', "true, false and null"),
             ('{"base_dir": "/spool"', "ends too soon"),
             ('{"base_dir": "/spool" "bucket": "b"}', ""),
+            ('{"base_dir": "/spool", "settle_seconds": 1e400}', ""),
+            ('{\n"base_dir": "/sp\udcfcl"}', "Line 2 is in another encoding. Save the file as UTF-8."),
             ('{"base_dir": "/spool"}}', "ends before this place"),
             ('{"base_dir": "/spool"} {"bucket": "b"}', "ends before this place"),
             (r'{"base_dir": "C:\spool"}', "A backslash in a string is written twice"),
@@ -163,7 +165,7 @@ class TestFiles:
     def test_a_slip_of_the_pen_is_named(self, text: str, hint: str) -> None:
         """What people often write that is no JSON is said to them in their words; of others the place is enough."""
         with pytest.raises(ConfigError) as caught:
-            config.decode(text.encode(), source="config.json")
+            config.decode(text.encode("utf-8", "surrogateescape"), source="config.json")
         assert hint in caught.value.hint
         assert bool(hint) == bool(caught.value.hint)
 
