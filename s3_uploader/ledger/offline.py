@@ -30,7 +30,7 @@ from s3_uploader.ledger.connection import (
     wait_for,
 )
 from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
-from s3_uploader.ledger.trouble import explained, has_changes_beside_it
+from s3_uploader.ledger.trouble import explained, has_changes_beside_it, not_begun
 
 BUILT = "ledger.new"
 """The name under which a new ledger is built. The next process overwrites what a killed one left."""
@@ -195,6 +195,9 @@ def in_use(path: str) -> StateError:
 def _insist_on_ledger(connection: sqlite3.Connection, path: str, name: str) -> None:
     ((application,),) = connection.execute(f"PRAGMA {name}.application_id").fetchall()
     ((version,),) = connection.execute(f"PRAGMA {name}.user_version").fetchall()
+    ((tables,),) = connection.execute(f"SELECT count(*) FROM {name}.sqlite_master").fetchall()
+    if not application and not version and not tables:
+        raise not_begun(path)
     if application != APPLICATION_ID or not version:
         raise ForeignFile("it is a database of another program")
     if version > VERSION:

@@ -75,6 +75,8 @@ class ReadOnlyDatabase:
         self._among = among
         self._connection: sqlite3.Connection | None = None
         self._immutable = False
+        self.is_empty = False
+        """Whether no run has written to the file yet; it then reads like a ledger without rows."""
         self._journal = journal_of(os.path.dirname(path))
         for each in (path, rollback_journal(path)):
             refuse_special(each)
@@ -154,7 +156,8 @@ class ReadOnlyDatabase:
         try:
             version = self._open_and_ask()
             assert self._connection is not None
-            if version == 0:  # a run is just creating it
+            self.is_empty = version == 0
+            if self.is_empty:  # a run is just creating it, or was killed or met a full disk before it could
                 self.close()
                 self._connection = sqlite3.connect(":memory:", isolation_level=None)
                 migrate(self._connection)

@@ -23,7 +23,7 @@ from s3_uploader.ledger.history import selection
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.ledger.together import ledgers_of_shares
-from s3_uploader.ledger.trouble import explained, of_copy
+from s3_uploader.ledger.trouble import explained, not_begun, of_copy
 
 if TYPE_CHECKING:
     from s3_uploader.ledger.found import Instance
@@ -70,6 +70,7 @@ class _Source:
         # Raises an error unless it is a ledger that this program and this user can read.
         database = ReadOnlyDatabase(path)
         self.is_unchanging = database.is_unchanging
+        self.is_empty = database.is_empty
         database.close()
         self.present: set[str] | None = None
         """The columns that its table of files has."""
@@ -109,9 +110,12 @@ class Snapshot:
         else:
             paths = [ledger_path, *ledgers_of_shares(ledger_path).values()]
             # Elsewhere a missing ledger counts as an empty one. Here that would look as if nothing were missing.
-            self._sources = [_Source(path) for path in paths if path != ledger_path or os.path.exists(path)]
+            found = [_Source(path) for path in paths if path != ledger_path or os.path.exists(path)]
+            self._sources = [source for source in found if not source.is_empty]
         if not self._sources:
-            _Source(ledger_path)  # it may be there and this user may not see it, which is another error
+            # It may be there and this user may not see it, which is another error.
+            if _Source(ledger_path).is_empty:
+                raise not_begun(ledger_path)
             raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=_WHERE_IT_MAY_BE)
         # Without a name it is a temporary file, which is gone when it is closed.
         self._connection = sqlite3.connect("", uri=True, isolation_level=None)
@@ -122,7 +126,10 @@ class Snapshot:
         for each in instances:
             for path in each.paths:
                 try:
-                    sources.append(_Source(path, each.name))
+                    source = _Source(path, each.name)
+                    if source.is_empty:
+                        raise not_begun(path)
+                    sources.append(source)
                 except StateError as error:
                     self.unreadable[path] = of_copy(error)
                     self.incomplete.add(each.name)

@@ -109,6 +109,13 @@ def has_changes_beside_it(path: str) -> StateError:
     )
 
 
+def not_begun(path: str) -> StateError:
+    """The error for a ledger that was never written to: a run was killed, or met a full disk, while it began it."""
+    return StateError(
+        f"No run has written to the ledger {shown_name(path)} yet.", hint="The next run does so.", code="NotBegun"
+    )
+
+
 def of_copy(error: StateError) -> StateError:
     """The error of a ledger that may be a copy: no run sets it aside."""
     if not error.is_damaged:

@@ -93,3 +93,12 @@ def test_who_opens_it_next_writes_as_before(filled: str) -> None:
         assert sum(1 for _ in ledger.history()) == 11
         assert ledger.recall("identity", now=NOW, max_age=float("inf")) == identity
     assert sorted(name for name in os.listdir(os.path.dirname(filled)) if "ledger.new" in name) == []
+
+
+def test_a_ledger_that_was_only_begun(path: str) -> None:
+    """A ledger to which no run has written is neither damaged nor of another program, and stays as it is."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as begun:
+        begun.execute("PRAGMA journal_mode = WAL")
+    with pytest.raises(StateError, match=r"No run has written to the ledger .* yet"):
+        compact(path, Limits(history_days=1, history_max_files=10))
+    assert os.path.exists(path)

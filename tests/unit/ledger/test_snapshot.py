@@ -102,3 +102,22 @@ def test_if_none_can_be_read_any_more_the_audit_ends(place: Path) -> None:
             os.truncate(file, 2 * PAGE)
         with pytest.raises(StateError, match="it is damaged"):
             snapshot.select()
+
+
+def begin_only(path: Path) -> None:
+    """Leave what a run leaves that is killed, or meets a full disk, while it begins its ledger."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as begun:
+        begun.execute("PRAGMA journal_mode = WAL")
+
+
+def test_a_ledger_that_was_only_begun(tmp_path: Path, place: Path) -> None:
+    """A ledger to which no run has written is not called damaged; of several, it costs the others nothing."""
+    path = tmp_path / "begun.sqlite3"
+    begin_only(path)
+    with pytest.raises(StateError, match=r"No run has written to the ledger .*begun\.sqlite3 yet") as raised:
+        Snapshot(str(path), destination="bucket")
+    assert not raised.value.is_damaged
+    begun = Instance("begun", {None: str(path)})
+    with Snapshot("", destination="bucket", instances=[*instances(place), begun]) as snapshot:
+        assert snapshot.select().rows == 1200
+    assert snapshot.unreadable.keys() == {str(path)}
