@@ -80,13 +80,13 @@ def of_jollyae(text: str) -> Older:
 
 
 def _command(text: str) -> tuple[dict[str, str], set[str], int]:
-    """The options of the first of the commands with the most options, and how many commands name a directory.
+    """The options of the first of the commands with the most options, and how many different ones name a directory.
 
     The name may also stand in a comment, in a path, or in a command that ends the program.
     """
     variables = _variables(text)
     best: tuple[dict[str, str], set[str]] = {}, set()
-    commands = []
+    commands = set()  # several workers of one directory are started by the same command
     for match in itertools.islice(_NAME.finditer(text), _MOST_NAMES):
         begin = text.rfind("\n", 0, match.start()) + 1
         if len(_without_comment(text[begin : match.end()])) < match.end() - begin:
@@ -95,8 +95,9 @@ def _command(text: str) -> tuple[dict[str, str], set[str], int]:
         options, flags = _options([_with_values(word, variables) for word in words])
         if len(options) + len(flags) > len(best[0]) + len(best[1]):
             best = options, flags
-        commands += [options["base_dir"]] if "base_dir" in options else []
-    return *best, len(set(commands))
+        if "base_dir" in options:
+            commands.add((frozenset(options.items()), frozenset(flags)))
+    return *best, len(commands)
 
 
 def _options(words: list[str]) -> tuple[dict[str, str], set[str]]:

@@ -321,6 +321,15 @@ def test_several_commands() -> None:
     assert any("There are 2 such commands" in note for note in found.notes)
 
 
+def test_commands_for_the_same_directory() -> None:
+    """Commands that differ are counted, whatever they differ in; workers that are started alike are one."""
+    one, two = (understood(f"{COMMAND} &\n{COMMAND}{more} &\n") for more in ("", " -R"))
+    assert one is not None
+    assert two is not None
+    assert not any("such commands" in note for note in one.notes)
+    assert any("There are 2 such commands" in note for note in two.notes)
+
+
 def test_an_abbreviated_option() -> None:
     """An option that its parser took abbreviated is known."""
     found = understood(f"{COMMAND} --random-no 0.2 -n")
