@@ -8,6 +8,7 @@ import re
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -169,8 +170,12 @@ class S3Connection:
         """Bucket and key of a name.
 
         :raises ValueError: if there is no bucket.
+        :raises TypeError: if the key is not text, such as bytes or ``None``.
         """
-        key, bucket = (name.key, name.bucket) if isinstance(name, S3Name) else (str(name), None)
+        named, bucket = (name.key, name.bucket) if isinstance(name, S3Name) else (name, None)
+        if not isinstance(named, str | PurePosixPath):
+            raise TypeError(f"a key is a str or a pure POSIX path, not {type(named).__name__}")
+        key = str(named)
         bucket = self.default_bucket if bucket is None else bucket
         # An empty one would make the key the bucket of the request.
         if not bucket:

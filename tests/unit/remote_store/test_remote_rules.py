@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -345,6 +345,14 @@ def test_pipe_that_does_not_wait(buffering: int) -> None:
     ):
         pass
     os.close(write_to)
+
+
+@pytest.mark.parametrize("key", [None, 5, b"key", PureWindowsPath("a/b")])
+@pytest.mark.parametrize("named", [False, True])
+def test_what_is_no_key(key: Any, named: bool) -> None:
+    """Only text is a key: anything else would be stored under the way in which Python shows it."""
+    with pytest.raises(TypeError, match="a key is a str or a pure POSIX path, not "):
+        s3.RemoteStore("bucket").write_bytes(b"x", s3.S3Name(key) if named else key)
 
 
 @pytest.mark.parametrize("data", [5, [1, 2], "text"])
