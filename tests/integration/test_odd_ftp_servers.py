@@ -19,6 +19,7 @@ from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.ledger.queries import EndpointMemory
 from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.file_servers import listing
 from s3_uploader.stores.ftp import keep_alive
 from s3_uploader.stores.ftp.replies import Lost
 from s3_uploader.stores.ftp.store import FtpStore
@@ -770,8 +771,11 @@ def test_audit_of_answers_that_outlast_it(root: Path, command: str) -> None:
         inventory.close()
 
 
-def test_listing_without_end(root: Path, begin: Begin) -> None:
+def test_listing_without_end(
+    root: Path, begin: Begin, effort: Callable[[int, int], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A listing without end neither holds up an upload nor fills the memory, and ``audit`` is told of it."""
+    monkeypatch.setattr(listing, "_MOST_LISTED_BYTES", effort(4 << 20, listing._MOST_LISTED_BYTES))
 
     def endless(session: OddSession, command: str, _: bytes) -> bool:
         if command not in ("MLSD", "LIST"):

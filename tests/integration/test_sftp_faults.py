@@ -23,6 +23,7 @@ from s3_uploader.core.errors import (
     UploadCancelled,
 )
 from s3_uploader.core.model import OnConflict, Proof
+from s3_uploader.stores.file_servers import listing
 from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.listing import CannotList
 from tests.integration.sftp_support import Bench, bench_on
@@ -429,8 +430,14 @@ def test_a_server_that_sends_more_than_it_was_asked_for(scripted_sftp: ScriptedS
         bench.put(bench.opened(retry_attempts=1), "key", CONTENT, minimum_proof=Proof.CHECKSUM)
 
 
-def test_a_listing_without_end(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+def test_a_listing_without_end(
+    scripted_sftp: ScriptedSftpServer,
+    bench: Bench,
+    effort: Callable[[int, int], int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A directory that never ends holds up neither an upload nor an audit."""
+    monkeypatch.setattr(listing, "_MOST_LISTED_BYTES", effort(4 << 20, listing._MOST_LISTED_BYTES))
 
     async def without_end() -> Any:
         number = 0
