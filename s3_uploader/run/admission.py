@@ -13,7 +13,7 @@ from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
 from s3_uploader.run.in_flight import FileTask, open_store
-from s3_uploader.spool.layouts.base import has_leftover
+from s3_uploader.spool.layouts.base import has_leftover, original_name
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.readiness import LONGEST_TICK, TICK, Reason, Removable, Sightings, why_settling
 from s3_uploader.spool.root import SpoolRoot
@@ -231,6 +231,8 @@ class Intake:
                 self._settlement.leftovers.cannot_remove(candidate, *self._admission.stuck)
             elif reason is Left.UNREADABLE:
                 self._settlement.leftovers.cannot_read(candidate, detail)
+            elif reason is Left.VANISHED and original_name(candidate.name) != candidate.name:
+                pass  # removed since it was listed, by this run or another share
             elif reason is Left.UNDECODABLE:
                 self._settlement.leftovers.skip(candidate.directory, candidate.name, reason, detail)
             else:

@@ -17,7 +17,7 @@ from s3_uploader.core.errors import FAILING_DISK
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble
 from s3_uploader.core.model import Candidate, Left, RunEnd, Untouchable
 from s3_uploader.run.ending import Ending, RunEnded
-from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate, is_hidden
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate, is_hidden, original_name
 from s3_uploader.spool.readiness import why_settling
 from s3_uploader.spool.root import Names, SpoolRoot
 
@@ -51,6 +51,9 @@ class Leftovers:
 
     def skip(self, names: Names, name: str, reason: Left, detail: str) -> None:
         """Handle an entry that is not a candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
+        if reason is Left.VANISHED and original_name(name) != name:
+            # A private name that this run, or another share, has given to a file since the listing began.
+            return
         path = self._root.shown(names, name).rstrip("/")
         if reason is Left.UNREADABLE:
             self._cannot(Untouchable(path, "read", detail, _hint_of_reading(detail)))

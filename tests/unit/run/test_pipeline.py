@@ -31,6 +31,7 @@ from s3_uploader.ledger.rows import FailingRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.spool import open_file
+from s3_uploader.spool.layouts.base import Skip
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile, open_candidate
@@ -520,6 +521,24 @@ class TestSuperseded:
         harness.run()
         assert harness.names() == set()
         assert harness.store.objects == {"a": b"new", "b": b"other"}
+
+    def test_private_names_of_files_that_were_removed_are_not_counted(self, harness: Harness) -> None:
+        """The listing of a large directory shows names that the run itself gave; only a producer's file can vanish."""
+
+        class Layout(TreeLayout):
+            """What a listing shows that goes on while files of the directory are removed."""
+
+            def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Any]:
+                """A file, and some that are gone."""
+                skip((), ".1.s3u", Left.VANISHED, "it is gone")
+                skip((), "one", Left.VANISHED, "it is gone")
+                for name in ("x", ".2.s3u", "other"):
+                    yield candidate(name)
+
+        harness.layout = Layout(settle_seconds=10, globs=NO_GLOBS)
+        harness.write("x")
+        report = harness.run()
+        assert (report.shipped, report.left) == (1, {"vanished": 2})
 
     def test_an_object_that_was_deleted_and_stored_again_is_protected(self, harness: Harness) -> None:
         """A new object with the content of an outdated one proves the file that it is from, as any other does."""
