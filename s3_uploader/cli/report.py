@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -134,5 +135,7 @@ def _write(data: bytes, output: str) -> None:
     except OSError as error:
         raise UsageProblem(
             f"The report {shown_name(output)} cannot be written: {error.strerror or error}.",
-            hint="Name a file in a directory that this user may write to.",
+            hint="Free space there, or name a file on another disk."
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "Name a file in a directory that this user may write to.",
         ) from error

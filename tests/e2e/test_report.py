@@ -83,6 +83,7 @@ def test_a_report_needs_neither_spool_nor_destination(site: Site) -> None:
     ("options", "sentence"),
     [
         (["-o", "{place}/missing/report.html"], "cannot be written: No such file or directory"),
+        (["-o", "/dev/full"], "cannot be written: No space left on device. Free space there"),
         (["--since", "1d", "--until", "2d"], "ends before it begins"),
         (["--since", "yesteryear"], "'yesteryear' is not a time"),
     ],
