@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import stat
 import sys
 import threading
 import time
@@ -63,15 +64,25 @@ def is_directory(config_file: str) -> bool:
 def files_in(directory: str) -> list[str]:
     """List the configuration files of a directory, sorted by name.
 
+    A named pipe is none: each command would wait for a writer that never comes.
+
     :raises ConfigError: if there are none.
     """
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".json") and not name.startswith("."))
+        names = [name for name in names if not _is_pipe(os.path.join(directory, name))]
     except OSError as error:
         raise ConfigError(directory, [f"cannot be read: {error.strerror}"]) from None
     if not names:
         raise ConfigError(directory, ["contains no configuration file: none of its names ends in .json"])
     return [os.path.join(directory, name) for name in names]
+
+
+def _is_pipe(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False  # whoever reads it says why not
 
 
 def is_one_file(config_files: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -134,3 +135,11 @@ def test_a_check_tells_what_a_run_of_all_refuses(tmp_path: Path, capsys: pytest.
     capsys.readouterr()
     assert each(str(tmp_path), FileOptions(), lambda path, options: 0, are_run_together=True) == 2
     assert "base_dir: attic.json and kitchen.json have the same path, /spool/attic" in capsys.readouterr().err
+
+
+def test_a_named_pipe_is_no_configuration(tmp_path: Path) -> None:
+    """Nobody waits for what a pipe might say; a link to nowhere is still told of by whoever reads it."""
+    write(tmp_path, "attic", {"type": "local", "path": "/archive"})
+    os.mkfifo(tmp_path / "kitchen.json")
+    (tmp_path / "lost.json").symlink_to(tmp_path / "nowhere")
+    assert files_in(str(tmp_path)) == [str(tmp_path / "attic.json"), str(tmp_path / "lost.json")]
