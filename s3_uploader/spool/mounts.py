@@ -29,6 +29,8 @@ FILE_NAME = "mounts.json"
 SILENCE_SECONDS = 30.0
 """How long a directory may take to answer. A sleeping disk wakes, and an automounter mounts, in less."""
 _WAIT_SECONDS = 0.2
+_MOMENT_SECONDS = 1.0
+"""How long it may take if nobody wants to wait any more."""
 _UUIDS = "/dev/disk/by-uuid"
 _IDENTIFIED = ("ext2", "ext3", "ext4", "btrfs")
 """File systems whose ``f_fsid`` (``statfs(2)``) is made from the UUID; that of others (xfs, vfat) is the device
@@ -141,7 +143,7 @@ def refuse_silent(
 ) -> None:
     """Make sure that each directory answers.
 
-    :param stopped: whether somebody wants the wait to end.
+    :param stopped: whether somebody wants the wait to end, which it does a moment later.
     :raises NotMounted: if one does not.
     """
     paths = tuple(each.path for each in directories)
@@ -154,11 +156,15 @@ def refuse_silent(
         except RuntimeError:
             return  # that there are no threads is reported by those who need them
         ends_at = time.monotonic() + seconds
-        while thread.is_alive() and time.monotonic() < ends_at and not stopped():
+        while thread.is_alive() and (now := time.monotonic()) < ends_at:
+            if stopped():
+                ends_at = min(ends_at, now + _MOMENT_SECONDS)
             thread.join(_WAIT_SECONDS)
-    if thread.is_alive():
+    # The thread may be alive and have all answers.
+    count = len(answered)
+    if count < len(directories):
         _UNANSWERED[paths] = thread, answered
-        silent = directories[len(answered)]
+        silent = directories[count]
         raise NotMounted(
             f"{silent.key} {shown_name(silent.path)} does not answer. Nothing was touched.",
             hint=f"{DEAD_MOUNT}.",

@@ -188,6 +188,14 @@ def test_a_stop_while_a_disk_is_waited_for(dead: Dead) -> None:
     dead.alive.set()
 
 
+def test_a_stop_makes_no_disk_a_dead_one(dead: Dead) -> None:
+    """A disk that answers a moment after the stop is not called silent."""
+    answer = threading.Timer(0.2, dead.alive.set)
+    answer.start()
+    refuse_silent([Directory("base_dir", dead.path, None)], stopped=lambda: 1)
+    answer.join()
+
+
 def test_a_directory_that_is_missing_answers(tmp_path: Path) -> None:
     """An error is an answer: others say what it means."""
     refuse_silent([Directory("base_dir", str(tmp_path / "none"), None), Directory("move_to", "a\0b", None)], seconds=5)
