@@ -41,8 +41,9 @@ def meant_at(text: bytes, at: int, said: str) -> str:
         return "The configuration ends before this place: there is an extra }, or something after the last one."
     if said.startswith("invalid escape character"):
         return r"A backslash in a string is written twice: \\."
-    if said.startswith("Invalid UTF-8"):
-        return f"Line {_first_undecodable_line(text)} is in another encoding. Save the file as UTF-8."
+    line = _undecodable_line(text)
+    if line:
+        return f"Line {line} is in another encoding. Save the file as UTF-8."
     rest = text[at:].lstrip()
     if not rest and said.endswith("truncated"):
         return "The file ends too soon: a quote, a ] or a } is missing."
@@ -53,12 +54,13 @@ def meant_at(text: bytes, at: int, said: str) -> str:
     return {b"#": "A comment begins with //.", b",": "There is an extra comma."}.get(rest[:1], "")
 
 
-def _first_undecodable_line(text: bytes) -> int:
+def _undecodable_line(text: bytes) -> int:
+    """The number of the first line that is not UTF-8; 0 if all are."""
     try:
         text.decode()
     except UnicodeDecodeError as error:
         return text.count(b"\n", 0, error.start) + 1
-    return 1
+    return 0
 
 
 def doubled_keys(text: bytes) -> list[str]:
