@@ -119,7 +119,10 @@ def _invoke(arguments: Sequence[str]) -> int:
     except click.Abort:
         print("Aborted.", file=sys.stderr)
         return 130
-    except SystemExit:
-        # Click exits with 1 if the reader has left (`| head`), which is no failure.
+    except SystemExit as ended:
+        # Click exits with 1 if the reader has left (`| head`), which is no failure. A check that is stopped exits with
+        # the code of the signal.
+        if ended.code != 1:
+            raise
         return 0
     return result if isinstance(result, int) else 0
