@@ -112,7 +112,7 @@ class PendingRequest:
     def finish(self) -> None:
         """Call ``finished`` and drop the references, so that bodies do not wait for the garbage collector."""
         finished, self.finished = self.finished, None
-        self._sending = None
+        self._look = self._sending = None
         self.request.body = b""
         if finished is not None:
             finished(self)

@@ -150,15 +150,17 @@ class MultipartUpload(CompletingUpload):
     def cancel(self, reason: UploadCancelled) -> None:
         """Cancel the upload and remove its parts."""
         with self._lock:
+            parts = list(self._calls)
+        self.fail(reason)
+        with self._lock:
+            # From here on none is created.
             creating = self._stage is CREATING
-            calls = list(self._calls)
         if creating:
-            self.fail(reason)
             self._wait_for_id(reason)
             return
-        super().cancel(reason)
-        for call in calls:
-            call.cancel(reason)
+        for call in (self._call, *parts):
+            if call is not None:
+                call.cancel(reason)
 
     def clean_up(self, done: Callable[[], None]) -> None:
         """Abort the upload when none of its parts is in flight, because a part that arrives later would be left."""

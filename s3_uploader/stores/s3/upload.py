@@ -171,16 +171,14 @@ class ObjectUpload:
 
         :param look: see :class:`~s3_uploader.stores.s3.client.PendingRequest`.
         """
-        call = self.context.client.call(
-            request,
-            functools.partial(self.guard, finished),
-            deadline=self.deadline,
-            expected=expected,
-            look=look,
-            once=self.context.names_refused >= _ENOUGH_REFUSED and not is_plain(self.key),
+        client = self.context.client
+        call = client.prepare(
+            request, functools.partial(self.guard, finished), deadline=self.deadline, expected=expected, look=look
         )
-        # A call that is over is not kept, because it and the upload would refer to each other.
-        self._call = None if call.finished is None else call
+        call.once = self.context.names_refused >= _ENOUGH_REFUSED and not is_plain(self.key)
+        # Before it is sent: the answer may come, and the next step begin its own call, before this thread continues.
+        self._call = call
+        client.begin(call)
         if cancels and isinstance(self._error, UploadCancelled):
             call.cancel(self._error)
 
@@ -274,9 +272,9 @@ class ObjectUpload:
 
     def cancel(self, reason: UploadCancelled) -> None:
         """Cancel the upload."""
-        # Read before the upload ends, which drops its call.
-        call = self._call
         self.fail(reason)
+        # Read after that: a step that begins a later one sees the failure.
+        call = self._call
         if call is not None:
             call.cancel(reason)
 
@@ -338,7 +336,6 @@ class ObjectUpload:
 
     def _settle(self) -> None:
         error, receipt = self._error, self._receipt
-        self._call = None
         self.let_go()
         if self._is_probe:
             self._is_probe = False

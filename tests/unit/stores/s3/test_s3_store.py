@@ -229,6 +229,41 @@ def test_cancelled_while_it_is_asked_to_begin() -> None:
         play.store.close(timeout=0)
 
 
+def test_cancelled_after_an_answer_that_came_at_once() -> None:
+    """What an upload has under way is given up, also if the answer before it was faster than the thread that asked."""
+    play = Play(multipart_threshold=1, part_size=4, endpoint_url="http://localhost:1")
+    with play.file:
+        play.engine.answers = [Answer(status=404, headers={})]
+        future = play.put()
+        until = time.monotonic() + 20
+        while not play.engine.under_way:
+            assert time.monotonic() < until, "nothing is under way"
+            time.sleep(0.001)
+        assert [request.operation for request in play.engine.requests] == ["HeadObject", "CreateMultipartUpload"]
+        # The thread that asked first goes on now.
+        assert play.store._pool.close(timeout=20)
+        play.store.cancel()
+        play.timer.pass_until(play.timer.now + 10)
+        assert isinstance(future.exception(0), UploadCancelled)
+        play.store.close(timeout=0)
+
+
+def test_a_call_that_begins_while_an_upload_is_cancelled(play: Play) -> None:
+    """A step that another thread takes in the middle of the cancellation does not go on after it."""
+    future = play.put()
+    (upload,) = play.store._uploads
+    fail = upload.fail
+
+    def fail_late(error: StoreError) -> None:
+        upload.write()
+        fail(error)
+
+    upload.fail = fail_late  # type: ignore[method-assign]
+    play.store.cancel()
+    assert play.engine.under_way[-1].done is None
+    assert isinstance(future.exception(0), UploadCancelled)
+
+
 def test_two_parts_learn_at_once_that_the_upload_is_lost() -> None:
     """An upload that the server has forgotten is begun once more, however many of its parts are told so."""
     play = Play(multipart_threshold=1, part_size=4)
