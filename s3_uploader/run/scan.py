@@ -54,6 +54,11 @@ class Leftovers:
         if reason is Left.VANISHED and original_name(name) != name:
             # A private name that this run, or another share, has given to a file since the listing began.
             return
+        if reason is Left.UNMATCHED and name.startswith("s3-uploader-"):
+            from s3_uploader.spool.probe import remove_left
+
+            if remove_left(self._root, names, name):
+                return
         path = self._root.shown(names, name).rstrip("/")
         if reason is Left.UNREADABLE:
             self._cannot(Untouchable(path, "read", detail, _hint_of_reading(detail)))

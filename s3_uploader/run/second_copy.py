@@ -50,7 +50,7 @@ _PROTECTED = 64
 _KEPT_KEYS = 32
 _MOST_KEYS = 1000
 _CLOCK_TOLERANCE = 5.0
-_PROBE = b"s3_uploader looks whether the destination is the spool\n"
+
 Wait = Callable[[Sequence["Future[Receipt]"]], None]
 """Waits until all are done, at most :data:`SECONDS`."""
 
@@ -278,19 +278,12 @@ class SecondCopies:
         :returns: ``None`` if there is no answer.
         :raises OSError: if the test file cannot be made.
         """
-        name = f"s3-uploader-probe-{os.urandom(6).hex()}.tmp"
+        from s3_uploader.spool.probe import CONTENT, probe_in
+
         directory = key.rpartition("/")[0]
-        probe = Receipt(key=f"{directory}/{name}" if directory else name, size=len(_PROBE), proof=Proof.NONE)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o600, dir_fd=self._root.directory(names))
-        try:
-            try:
-                os.write(descriptor, _PROBE)
-            finally:
-                os.close(descriptor)
-            return self._is_there(probe)
-        finally:
-            os.unlink(name, dir_fd=self._root.directory(names))
+        with probe_in(self._root, names) as name:
+            key = f"{directory}/{name}" if directory else name
+            return self._is_there(Receipt(key=key, size=len(CONTENT), proof=Proof.NONE))
 
     def _vanishes_without_its_name(self, file: OpenFile, receipt: Receipt) -> bool:
         """Whether the object vanishes while the file has another name, and reappears with its name.

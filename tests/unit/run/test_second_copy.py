@@ -14,6 +14,7 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Left, OnConflict, Receipt
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.spool import open_file, removal
+from s3_uploader.spool.probe import CONTENT
 from tests.fakes import FakeStore, Harness, Put
 
 
@@ -295,3 +296,17 @@ def test_names_that_are_no_text_are_no_traceback(tmp_path: Path) -> None:
     harness.write("d/plain", "content")
     assert harness.run().exit_code == 0
     assert "plain" in harness.settlement.second_copies.dump()
+
+
+@pytest.mark.parametrize("is_dated", [True, False])
+def test_the_test_file_of_a_killed_run_is_removed(tmp_path: Path, is_dated: bool) -> None:
+    """The next run does so, and neither ships it nor counts it as a stranger."""
+    harness = Harness(tmp_path)
+    if is_dated:
+        harness.use_dated()
+    harness.write("room/2019/01/01/00/00-topic.dat", "content")
+    harness.write("room/2019/01/01/00/s3-uploader-probe-0123456789ab.tmp", CONTENT)
+    report = harness.run()
+    assert report.shipped == 1
+    assert harness.names() == set()
+    assert not report.left
