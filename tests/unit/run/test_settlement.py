@@ -82,6 +82,10 @@ ANSWERS: dict[str, Callable[[FakeStore, Put], None]] = {
 }
 
 
+_rename = os.rename
+"""That of the producers, who live on when a run is killed at one of its calls."""
+
+
 class Spool(RuleBasedStateMachine):
     """Producers, a store, and runs that die."""
 
@@ -137,9 +141,8 @@ class Spool(RuleBasedStateMachine):
         content = self.content()
         new.write_bytes(content)
         self.settle(new)
-        # Before the rename: it is one of the calls at which a run can be killed, and the producer lives on.
         self.last[str(path)] = content
-        new.rename(path)
+        _rename(new, path)
 
     def producer_action(self, name: str, kind: str) -> Callable[[], None]:
         """Something that a producer does to a file while it is uploaded."""
