@@ -281,7 +281,7 @@ class SecondCopies:
         from s3_uploader.spool.probe import CONTENT, probe_in
 
         directory = key.rpartition("/")[0]
-        with probe_in(self._root, names) as name:
+        with probe_in(lambda: self._root.directory(names)) as name:
             key = f"{directory}/{name}" if directory else name
             return self._is_there(Receipt(key=key, size=len(CONTENT), proof=Proof.NONE))
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import itertools
 import os
-import secrets
 from collections.abc import Callable, Iterator
 
 from s3_uploader.core.errors import remedy_of
@@ -16,6 +15,7 @@ from s3_uploader.core.text import counted, shown_name
 from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_hidden
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.probe import CONTENT, probe_in
 from s3_uploader.spool.readiness import foreign_file_system, is_being_written, why_sealed
 from s3_uploader.spool.root import Names, SpoolRoot
 
@@ -191,14 +191,5 @@ def probe_file(root: SpoolRoot) -> Iterator[tuple[str, int]]:
     """
     if why_sealed(root.descriptor) is not None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-    name = f"s3-uploader-check-{secrets.token_hex(6)}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(name, flags, 0o600, dir_fd=root.descriptor)
-    try:
-        try:
-            size = os.write(descriptor, b"s3_uploader was here\n")
-        finally:
-            os.close(descriptor)
-        yield name, size
-    finally:
-        os.unlink(name, dir_fd=root.descriptor)
+    with probe_in(lambda: root.descriptor) as name:
+        yield name, len(CONTENT)

@@ -95,17 +95,18 @@ def _within_file_system(path: str) -> tuple[str, str, str] | None:
 
 
 def _appears(path: str, root: SpoolRoot) -> bool:
-    name = f"s3-uploader-probe-{os.urandom(6).hex()}.tmp"
-    probe = os.path.join(path, name)
-    try:
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except OSError:
-        return False  # whoever writes there will find out why
-    try:
-        return find(root, name, seconds=_FIND_SECONDS) is not None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(probe)
+    from s3_uploader.spool.probe import probe_in
+
+    appears = False
+    # Whoever writes there will find out why nothing can be made or removed.
+    with contextlib.suppress(OSError):
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with probe_in(lambda: directory) as name:
+                appears = find(root, name, seconds=_FIND_SECONDS) is not None
+        finally:
+            os.close(directory)
+    return appears
 
 
 class DeepPlaces:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from s3_uploader.core.files import try_flock
 from s3_uploader.spool.root import Names, SpoolRoot
@@ -16,16 +16,17 @@ _NAME = re.compile(r"s3-uploader-probe-[0-9a-f]{12}\.tmp")
 
 
 @contextlib.contextmanager
-def probe_in(root: SpoolRoot, names: Names) -> Iterator[str]:
+def probe_in(directory: Callable[[], int]) -> Iterator[str]:
     """Make one for a moment; yields its name, which no layout takes for that of a file.
 
     It is locked as long as its process lives (:func:`remove_left`).
 
+    :param directory: returns the descriptor of the directory, which may be another one each time.
     :raises OSError: if it cannot be made or removed.
     """
     name = f"s3-uploader-probe-{os.urandom(6).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=root.directory(names))
+    descriptor = os.open(name, flags, 0o600, dir_fd=directory())
     try:
         try_flock(descriptor)
         os.write(descriptor, CONTENT)
@@ -34,7 +35,7 @@ def probe_in(root: SpoolRoot, names: Names) -> Iterator[str]:
         yield name
     finally:
         try:
-            os.unlink(name, dir_fd=root.directory(names))
+            os.unlink(name, dir_fd=directory())
         finally:
             os.close(descriptor)
 
