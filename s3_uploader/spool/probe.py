@@ -1,4 +1,7 @@
-"""A small test file in a directory of the spool. If it is at the destination too, that leads back to the spool."""
+"""A small test file in a directory of the spool: is it at the destination too, and what time is it there?
+
+If it is at the destination too, that leads back to the spool. Its own times show the clock of the file system.
+"""
 
 from __future__ import annotations
 

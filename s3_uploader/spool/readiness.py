@@ -276,16 +276,11 @@ class Sightings:
     def _clock_behind(self, now: float) -> float:
         """The seconds by which the clock of the file system, perhaps another host's, is behind ours."""
         if self._behind is None:
+            from s3_uploader.spool.probe import probe_in  # rarely needed
+
             self._behind = 0.0
-            name = f"s3-uploader-clock-{os.urandom(6).hex()}.tmp"
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            with contextlib.suppress(OSError):
-                descriptor = os.open(name, flags, 0o600, dir_fd=self._root.descriptor)
-                try:
-                    self._behind = max(0.0, now - os.fstat(descriptor).st_ctime)
-                finally:
-                    os.close(descriptor)
-                    os.unlink(name, dir_fd=self._root.descriptor)
+            with contextlib.suppress(OSError), probe_in(lambda: self._root.descriptor) as name:
+                self._behind = max(0.0, now - self._root.stat((), name).st_ctime)
         return self._behind
 
 

@@ -31,6 +31,7 @@ from s3_uploader.spool.readiness import (
     unseen_in_words,
     why_settling,
 )
+from s3_uploader.spool.probe import remove_left
 from s3_uploader.spool.root import ReadOnlySpool, SpoolRoot, refuse_read_only
 from tests.fakes import NOW
 
@@ -303,6 +304,19 @@ def test_clock_of_the_file_system(root: SpoolRoot, tmp_path: Path, monkeypatch: 
     known = Sightings(root, settle_seconds=SETTLE)
     assert known.why_wait("file", Fingerprint.of(status), 0, now=an_hour_ahead)
     assert sorted(os.listdir(tmp_path)) == ["d", "file"]
+
+
+def test_what_a_killed_run_leaves_of_its_clock(
+    root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file whose time was read is one of those that the next run removes."""
+    monkeypatch.setattr(readiness, "foreign_file_system", lambda descriptor: "nfs4")
+    known = Sightings(root, settle_seconds=SETTLE)
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "unlink", lambda *arguments, **options: None)
+        assert known.why_wait("file", changed(15), 0, now=NOW)
+    (left,) = {"d", *os.listdir(tmp_path)} - {"d"}
+    assert remove_left(root, (), left)
 
 
 def test_here(root: SpoolRoot, tmp_path: Path) -> None:
