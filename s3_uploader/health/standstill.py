@@ -13,7 +13,7 @@ from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import SPOOL, STATE_DIRECTORY, Observations, Starter
 from s3_uploader.health.run_history import Pace, alike_since, did_not_end, finished, last_moment, pace_of
-from s3_uploader.health.wording import problem, remedy_of
+from s3_uploader.health.wording import as_clause, problem, remedy_of
 from s3_uploader.ledger.rows import RunRow
 
 _PASSING_SECONDS = 600.0
@@ -36,7 +36,7 @@ def prevented(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
     if error is not None:
         yield problem(
             _cause_of_prevented(error),
-            shown_text(error.message),
+            as_clause(shown_text(error.message)),
             severity=Severity.ERROR,
             then="Each run tries again and ships nothing until then.",
             remedy=error.hint,

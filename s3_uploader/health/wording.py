@@ -20,6 +20,8 @@ _REMEDY = {
     Cause.FALLING_BEHIND: "Give runs more time (max_runtime_seconds) or a faster link; `report` shows what is slow.",
 }
 
+_FIRST_WORDS = ("A", "An", "Another", "It", "No", "Nothing", "The", "This")
+
 
 def problem(
     cause: Cause,
@@ -61,6 +63,12 @@ def absolute(facts: Observations, path: str) -> str:
 def shown(facts: Observations, path: str) -> str:
     """The same in its printable form."""
     return shown_name(absolute(facts, path))
+
+
+def as_clause(message: str) -> str:
+    """The message of an error as it follows ``because``: an article or pronoun that begins it in small letters."""
+    first, space, rest = message.partition(" ")
+    return (first.lower() if first in _FIRST_WORDS else first) + space + rest
 
 
 def others(files: int) -> str:

@@ -88,19 +88,24 @@ def _services(environ: Mapping[str, str]) -> Iterator[_Service]:
             for path in sorted(glob.glob(f"{glob.escape(place)}/*.service"))[:_MOST_FILES]:
                 name = os.path.basename(path)
                 # The first place that has it counts.
-                words = None if name in seen else _started_by(path)
+                words = None if name in seen else _started_by(path, _drop_ins(name, places))
                 if words is not None:
                     seen.add(name)
                     yield _Service(name, words, is_user)
 
 
-def _started_by(path: str) -> list[str] | None:
+def _drop_ins(name: str, places: Sequence[str]) -> list[str]:
+    """The files that change a service, as ``systemctl edit`` makes them, in the order in which they apply."""
+    found: dict[str, str] = {}
+    for place in places:
+        for path in glob.glob(f"{glob.escape(place)}/{glob.escape(name)}.d/*.conf")[:_MOST_FILES]:
+            found.setdefault(os.path.basename(path), path)
+    return [found[each] for each in sorted(found)]
+
+
+def _started_by(path: str, drop_ins: Sequence[str]) -> list[str] | None:
     """The words of the last ``ExecStart=`` of a service of this program; ``None`` for other services."""
-    try:
-        with open_at_once(path) as file:
-            content = file.read(_MOST_BYTES)
-    except OSError:
-        return None
+    content = b"\n".join(map(_content_of, (path, *drop_ins)))
     if not _OURS.search(content):
         return None
     lines = [line for line in content.decode("utf-8", "replace").splitlines() if line.startswith("ExecStart=")]
@@ -108,6 +113,15 @@ def _started_by(path: str) -> list[str] | None:
         return shlex.split(lines[-1].removeprefix("ExecStart=")) if lines else []
     except ValueError:
         return None
+
+
+def _content_of(path: str) -> bytes:
+    """The beginning of a file; empty if it cannot be read."""
+    try:
+        with open_at_once(path) as file:
+            return file.read(_MOST_BYTES)
+    except OSError:
+        return b""
 
 
 def _instances(word: str, paths: Sequence[str]) -> list[str]:

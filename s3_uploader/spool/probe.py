@@ -1,4 +1,4 @@
-"""A small test file in a directory of the spool: is it at the destination too, and what time is it there?
+"""A small test file in a directory of the spool, for what only a new file shows.
 
 If it is at the destination too, that leads back to the spool. Its own times show the clock of the file system.
 """

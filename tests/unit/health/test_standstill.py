@@ -198,6 +198,19 @@ class TestState:
         problem = only(diagnose(facts(prevented=SpoolError("it is gone"))))
         assert (problem.cause, problem.path) == (Cause.UNREADABLE, "/spool")
 
+    @pytest.mark.parametrize(
+        ("message", "clause"),
+        [
+            ("The ledger /a is damaged.", "the ledger /a is damaged."),
+            ("/a cannot be read.", "/a cannot be read."),
+            ("SQLite says no.", "SQLite says no."),
+            ("The", "the"),
+        ],
+    )
+    def test_its_message_follows_because(self, message: str, clause: str) -> None:
+        """The verdict is one sentence, in which the message of the error is a clause."""
+        assert only(diagnose(facts(prevented=StateError(message)))).sentence == clause
+
     def test_not_everything_is_a_full_disk(self) -> None:
         """A ledger that this user may not write to, or of a newer version, is no full disk."""
         problem = only(diagnose(facts(prevented=StateError("it is another's", code="Denied"))))

@@ -100,6 +100,19 @@ def test_an_instance_with_a_file_of_its_own(tmp_path: Path, asked: list[list[str
     assert starters(tmp_path).of(f"{tmp_path}/den.json") is None
 
 
+def test_a_service_that_was_edited(tmp_path: Path, asked: list[list[str]]) -> None:
+    """What `systemctl edit` puts beside a unit file counts; of two files of a name that of the first place."""
+    starters(tmp_path, edited=f"/usr/bin/s3-uploader-cli {tmp_path}/old.json")
+    own, vendor = tmp_path / "edited.service.d", tmp_path / "usr" / "edited.service.d"
+    for directory, name, config in ((own, "20-b", "new"), (own, "10-a", "older"), (vendor, "20-b", "vendor")):
+        directory.mkdir(parents=True, exist_ok=True)
+        command = f"/usr/bin/s3-uploader-cli {tmp_path}/{config}.json"
+        (directory / f"{name}.conf").write_text(f"[Service]\nExecStart=\nExecStart={command}\n")
+    found = Starters(environ={"SYSTEMD_UNIT_PATH": f"{tmp_path}:{tmp_path}/usr", "HOME": "/nonexistent"})
+    assert found.of(f"{tmp_path}/new.json") == Starter(unit="edited.timer", is_active=True, next_at=1.7e9)
+    assert not any(found.of(f"{tmp_path}/{config}.json") for config in ("old", "older", "vendor"))
+
+
 @pytest.mark.parametrize("trouble", [FileNotFoundError(), subprocess.TimeoutExpired("systemctl", 2)])
 def test_without_an_answer_nothing_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception

@@ -20,6 +20,7 @@ from s3_uploader.core import procfs
 from s3_uploader.core.model import Candidate, Fingerprint
 from s3_uploader.core.procfs import Mount
 from s3_uploader.spool import readiness
+from s3_uploader.spool.probe import remove_left
 from s3_uploader.spool.readiness import (
     UNKNOWN,
     Removable,
@@ -31,7 +32,6 @@ from s3_uploader.spool.readiness import (
     unseen_in_words,
     why_settling,
 )
-from s3_uploader.spool.probe import remove_left
 from s3_uploader.spool.root import ReadOnlySpool, SpoolRoot, refuse_read_only
 from tests.fakes import NOW
 
