@@ -28,7 +28,6 @@ from s3_uploader.core.errors import ObjectGone, SameAsSpool, StoreError, UploadC
 from s3_uploader.core.model import Candidate, Left, Proof, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
-from s3_uploader.spool.echoes import DeepPlaces, likely_places
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import give_back, take
 from s3_uploader.spool.root import Names, SpoolRoot
@@ -36,6 +35,8 @@ from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from s3_uploader.spool.echoes import DeepPlaces
 
 SECONDS = 10.0
 """Timeout of a request to the destination."""
@@ -80,7 +81,7 @@ class SecondCopies:
         self._protected = 0
         self._probed = 0
         self._tried: set[Names] = set()
-        self._deep = DeepPlaces(root)
+        self._deep: DeepPlaces | None = None
         self._delivered: dict[str, list[Receipt]] = {}
         self._keys = 0
         self._new: list[Receipt] = []
@@ -158,8 +159,12 @@ class SecondCopies:
         self._protected += 1
         own = file.fingerprint
         path = file.candidate.path
+        if self._deep is None:
+            from s3_uploader.spool.echoes import DeepPlaces
+
+            self._deep = DeepPlaces(self._root)
         deeper = [self._deep.taken(each) for each in dict.fromkeys((key, path))]
-        for names, name in itertools.chain(likely_places(self._root, key, one_deeper=True), *deeper):
+        for names, name in itertools.chain(self._root.likely_places(key, one_deeper=True), *deeper):
             try:
                 status = self._root.stat(names, name)
                 is_another = stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) != (own.device, own.inode)
@@ -190,8 +195,8 @@ class SecondCopies:
         if self._sought >= _SOUGHT or self.refusal is not None:
             return
         self._sought += 1
-        places = likely_places(self._root, receipt.key, one_deeper=self._sought == 1)
-        if self._sought == 1 and self._protected:
+        places = self._root.likely_places(receipt.key, one_deeper=self._sought == 1)
+        if self._sought == 1 and self._deep is not None:
             # From now on nothing is protected any more, so directories further down are searched too.
             places = itertools.chain(places, self._deep.all(receipt.key))
         for names, name in places:

@@ -12,35 +12,14 @@ from collections.abc import Iterator
 from s3_uploader.core.procfs import mount_of
 from s3_uploader.spool.root import Names, SpoolRoot
 
-_TOP_DIRECTORIES = 300
 _MOST_ENTRIES = 20_000
 _MOST_DIRECTORIES = 2000
 _FIND_SECONDS = 1.0
 
 
-def likely_places(root: SpoolRoot, key: str, *, one_deeper: bool) -> Iterator[tuple[Names, str]]:
-    """The directories and names under which an object may appear: its key, or the end of it if the spool is deeper.
-
-    :param one_deeper: also look below each directory of the spool, where the destination may be.
-    """
-    names = tuple(key.split("/"))
-    for begin in range(len(names)):
-        if all(names[begin:]):
-            yield names[begin:-1], names[-1]
-    if not one_deeper or not all(names):
-        return
-    try:
-        entries = itertools.islice(root.entries(()), _TOP_DIRECTORIES)
-        tops = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for top in tops:
-        yield (top, *names[:-1]), names[-1]
-
-
 def find(root: SpoolRoot, key: str, *, seconds: float) -> str | None:
     """Find the path in the spool of an object with a unique name; ``None`` if it does not appear in time."""
-    for names, name in likely_places(root, key, one_deeper=True):
+    for names, name in root.likely_places(key, one_deeper=True):
         try:
             root.stat(names, name)
         except (OSError, ValueError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from s3_uploader.core.model import Left
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CACHED_DIRECTORIES = 64
+_TOP_DIRECTORIES = 300
 
 Names = tuple[str, ...]
 _Listing: TypeAlias = "os._ScandirIterator[str]"
@@ -149,6 +151,25 @@ class SpoolRoot:
             return os.open(name, _FILE, dir_fd=self.directory(names))
         except OSError as error:
             return self._once_more(error, lambda: os.open(name, _FILE, dir_fd=self.directory(names)))
+
+    def likely_places(self, key: str, *, one_deeper: bool) -> Iterator[tuple[Names, str]]:
+        """Where an object appears if its destination leads back to the spool: at its key, or at the end of it.
+
+        :param one_deeper: also look below each directory of the spool, where the destination may be.
+        """
+        names = tuple(key.split("/"))
+        for begin in range(len(names)):
+            if all(names[begin:]):
+                yield names[begin:-1], names[-1]
+        if not one_deeper or not all(names):
+            return
+        try:
+            entries = itertools.islice(self.entries(()), _TOP_DIRECTORIES)
+            tops = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            return
+        for top in tops:
+            yield (top, *names[:-1]), names[-1]
 
     def _once_more(self, error: OSError, act: Callable[[], _Result]) -> _Result:
         """Repeat what has failed, if a network file system has called the handle of a directory stale.

@@ -7,20 +7,9 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.spool import echoes
-from s3_uploader.spool.echoes import DeepPlaces, find, likely_places
+from s3_uploader.spool.echoes import DeepPlaces, find
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import write
-
-
-def test_likely_places(tmp_path: Path) -> None:
-    """The key itself, what remains of it where the spool lies deeper, and one directory deeper in the spool."""
-    (tmp_path / "top").mkdir()
-    write(tmp_path / "file")
-    root = SpoolRoot(str(tmp_path))
-    places = ["/".join((*names, name)) for names, name in likely_places(root, "a/b/c", one_deeper=True)]
-    assert places == ["a/b/c", "b/c", "c", "top/a/b/c"]
-    assert list(likely_places(root, "a//c", one_deeper=True)) == [((), "c")]
-    root.close()
 
 
 @pytest.mark.parametrize("path", ["name", "deep/er/than/expected/name"])

@@ -165,6 +165,17 @@ def test_descriptors_are_bounded(tmp_path: Path) -> None:
     assert open_descriptors() == before
 
 
+def test_likely_places(tmp_path: Path) -> None:
+    """The key itself, what remains of it where the spool lies deeper, and one directory deeper in the spool."""
+    (tmp_path / "top").mkdir()
+    write(tmp_path / "file")
+    root = SpoolRoot(str(tmp_path))
+    places = ["/".join((*names, name)) for names, name in root.likely_places("a/b/c", one_deeper=True)]
+    assert places == ["a/b/c", "b/c", "c", "top/a/b/c"]
+    assert list(root.likely_places("a//c", one_deeper=True)) == [((), "c")]
+    root.close()
+
+
 class Handles:
     """Calls of the system of which so many are answered with ``ESTALE``."""
 
