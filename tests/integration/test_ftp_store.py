@@ -185,6 +185,8 @@ def test_wrong_password(server: PyFtpServer) -> None:
         ("USER", "450 Busy."),
         ("PASS", "421 Too many users, auth service is full."),
         ("PASS", "451 The database of users does not answer."),
+        ("PASS", "530 Sorry, the maximum number of clients (10) for this user already connected."),
+        ("USER", "530 Connection limit reached for your address, try later."),
     ],
 )
 def test_login_that_is_refused_for_now(server: PyFtpServer, command: str, reply: str) -> None:
@@ -210,6 +212,14 @@ def test_second_login_that_is_refused_for_now(
     server.fault("PASS", "reply", "450 Busy.", times=100)
     futures = [begin(store, tmp_path, f"file-{number}", b"x" * 100_000) for number in range(6)]
     assert [future.result(60).size for future in futures] == [100_000] * 6
+
+
+def test_too_many_wrong_passwords(server: PyFtpServer) -> None:
+    """A maximum of attempts is no maximum of users."""
+    server.fault("PASS", "reply", "530 Maximum login attempts (3) exceeded: too many failures.", times=3)
+    with pytest.raises(StoreError, match="refuses the user test: 530") as caught:
+        new_store(server).open()
+    assert caught.value.origin is Origin.CREDENTIALS
 
 
 def test_wrong_path(server: PyFtpServer) -> None:

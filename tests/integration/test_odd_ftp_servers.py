@@ -72,6 +72,17 @@ def begin(tmp_path: Path) -> Begin:
     return start
 
 
+@pytest.mark.parametrize("done", ["226 done\r\n226 Closing the data connection.", "226-done\r\n226 done\r\n200 OK"])
+def test_a_transfer_that_is_confirmed_twice(root: Path, begin: Begin, done: str) -> None:
+    """A reply that nothing asked for is taken for that to the next command by nobody."""
+    with odd_ftp_server(root, Oddities(done=done)) as server, opened(server) as store:
+        for number in range(3):
+            receipt = begin(store, f"d/{number}", b"x" * 10, minimum_proof=Proof.CHECKSUM).result(60)
+            assert receipt.proof is Proof.CHECKSUM
+        assert len(server.sent("USER")) == 1
+    assert server.files() == {f"d/{number}": b"x" * 10 for number in range(3)}
+
+
 # --------------------------------------------------------------------------------------------------------------- names
 
 

@@ -28,6 +28,7 @@ class Oddities:
     :param greeting: says hello in its own way.
     :param seconds_a_chunk: pause after each 16 KiB that are received.
     :param most_connections: beyond that it hangs up without a word.
+    :param done: the reply to a finished transfer.
     :param before: called with session, command and argument; whether it has dealt with it.
     """
 
@@ -42,6 +43,7 @@ class Oddities:
     features: tuple[str, ...] = ("SIZE", "MLST type*;size*;modify*;", "MLSD", "UTF8")
     greeting: Callable[[socket.socket], None] = lambda connection: connection.sendall(b"220 ready\r\n")
     seconds_a_chunk: float = 0
+    done: str = "226 done"
     most_connections: int = 100
     before: Callable[[OddSession, str, bytes], bool] = lambda *_: False
 
@@ -247,7 +249,7 @@ class OddSession(threading.Thread):
         if self.server.odd.silent_after_data and path.stat().st_size > 1:
             self.server.odd.silent_after_data -= 1
             self._is_mute = True
-        self.say("226 done")
+        self.say(self.server.odd.done)
 
     def _do_appe(self, name: bytes) -> None:
         self._do_stor(name, "ab")
@@ -256,7 +258,7 @@ class OddSession(threading.Thread):
         content = self.path(name).read_bytes()
         with self.data() as connection:
             connection.sendall(content)
-        self.say("226 done")
+        self.say(self.server.odd.done)
 
     def _do_mlsd(self, name: bytes) -> None:
         self._list(name, lambda kind, size: f"Type={kind};Size={size};Modify=20260101000000; ")
@@ -276,7 +278,7 @@ class OddSession(threading.Thread):
         ]
         with self.data() as connection:
             connection.sendall(b"".join(lines))
-        self.say("226 done")
+        self.say(self.server.odd.done)
 
 
 @contextlib.contextmanager

@@ -99,6 +99,7 @@ class CommandConnection:
         :param extra_seconds: seconds to wait beyond the usual timeout, for a command that takes the server long.
         """
         control = self.live()
+        control.skip_strays()
         control.send(line, seconds=self.limit())
         return self.reply(line.partition(" ")[0], extra_seconds=extra_seconds)
 

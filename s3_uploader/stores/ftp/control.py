@@ -79,6 +79,18 @@ class Control:
             # ValueError is raised by ssl for a socket that was shut down by interrupt().
             raise self._lost(os_reason(error)) from error
 
+    def skip_strays(self) -> None:
+        """Skip what arrived before a command is sent: it is no reply to that.
+
+        Some servers confirm a transfer twice, or long after it was cancelled. A 421 stays: it announces that the
+        server closes the connection.
+        """
+        with contextlib.suppress(OSError, ValueError):  # most often nothing is there
+            self._socket.settimeout(0)
+            self._received += self._socket.recv(1 << 14)
+        while (end := self._received.find(b"\n")) >= 0 and not self._received.startswith(b"421"):
+            del self._received[: end + 1]
+
     def reply(self, *, seconds: float) -> str:
         """The next reply of any kind. The lines of a longer one are separated by newlines.
 

@@ -87,7 +87,7 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str, tls: bo
 
 def _origin_of_login(error: Refused) -> Origin:
     """The origin by the step of the login, because servers use many numbers for the same refusal."""
-    if error.code < 500 or error.code in (*FULL, 522):
+    if error.code < 500 or error.is_for_now or error.code in (*FULL, 522):
         return error.origin
     if error.step == "login" and error.origin is Origin.SETTING:
         return Origin.SETTING  # the server insists on TLS
@@ -133,7 +133,9 @@ def _refused_transfer(error: Refused, address: str) -> StoreError:
     if 400 <= code < 500:
         return StoreError(message, code=str(code), retryable=True)
     if code in (530, 532, 533, 534, 535, 536):
-        return StoreError(message, code=str(code), scope=Scope.DESTINATION, origin=error.origin)
+        return StoreError(
+            message, code=str(code), retryable=error.is_for_now, scope=Scope.DESTINATION, origin=error.origin
+        )
     if error.verb in (*_PASSIVE, "TYPE") and code < 600:
         hint = _NO_PASSIVE_MODE if error.verb in _PASSIVE else ""
         return StoreError(message, code=str(code), scope=Scope.DESTINATION, hint=hint, origin=Origin.SERVER)

@@ -26,6 +26,12 @@ UNKNOWN_COMMAND = (500, 502, 504)
 """Reply codes for a command that the server does not know."""
 FULL = (452, 552)
 """Reply codes for a full disk: 452 is temporary, 552 concerns the account or one file."""
+_TOO_MANY = re.compile(
+    r"\b(?:too many|max(?:imum)?\b.{0,20}\b(?:clients|connections|users|logins|sessions|hosts)|"
+    r"limit\b.{0,20}\b(?:reached|exceeded)|try (?:again )?later)\b",
+    re.I,
+)
+_PASSWORD = re.compile(r"\b(?:attempts|failures|failed|incorrect|invalid|password)\b", re.I)
 _ORIGINS = {
     **dict.fromkeys((430, 530, 532), Origin.CREDENTIALS),
     **dict.fromkeys((550, 553), Origin.DIRECTORY),
@@ -51,7 +57,12 @@ class Refused(file_servers.Refused):
 
     @property
     def is_for_now(self) -> bool:
-        """4xx is temporary (RFC 959, 4.2.1), such as 421 for too many connections. 430 means a wrong password."""
+        """4xx is temporary (RFC 959, 4.2.1), such as 421 for too many connections. 430 means a wrong password.
+
+        ProFTPD and others answer 530 for both and tell them apart in words.
+        """
+        if self.code == 530:
+            return _TOO_MANY.search(self.reply) is not None and _PASSWORD.search(self.reply) is None
         return 400 <= self.code < 500 and self.code != 430
 
     @property
@@ -89,6 +100,8 @@ class Refused(file_servers.Refused):
         """The origin by the number of the reply (RFC 959, RFC 4217). 4xx is temporary."""
         if self.code in FULL:
             return Origin.FULL
+        if self.is_for_now:
+            return Origin.UNREACHABLE
         return _ORIGINS.get(self.code, Origin.SERVER if self.code >= 500 else Origin.UNREACHABLE)
 
 
