@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from s3_uploader.cli import parameters as take
-from s3_uploader.cli.settings import FileOptions, ShareOptions
+from s3_uploader.cli.frame import FileOptions, ShareOptions
 from s3_uploader.monitoring.log import Verbosity
 
 

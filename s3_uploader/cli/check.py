@@ -13,8 +13,8 @@ import msgspec
 
 from s3_uploader.cli.arguments import CheckOptions
 from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE, to_whoever_reads
+from s3_uploader.cli.frame import load
 from s3_uploader.cli.output import columns, print_json, print_lines, wrapped
-from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
 from s3_uploader.config.loading import resolved
 from s3_uploader.config.share import whole

@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED
+from s3_uploader.cli.frame import FileOptions, Options, guarded, load, together
+from s3_uploader.cli.names import Form
 from s3_uploader.cli.output import about_several, print_lines
-from s3_uploader.cli.settings import FileOptions, Options, load, together
 from s3_uploader.config import Config
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import ConfigError, UploaderError

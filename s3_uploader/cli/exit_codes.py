@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from s3_uploader.cli.names import NO_MEMORY
+from s3_uploader.cli.names import NO_MEMORY, Form
 from s3_uploader.core.errors import (
     ConfigError,
     DestinationBusy,
@@ -45,19 +44,6 @@ _EXIT_CODES: tuple[tuple[type[UploaderError], str, int], ...] = (
     (StoreError, "destination", DESTINATION_UNUSABLE),
 )
 """Each error with its identifier in JSON and its exit code."""
-
-
-class Form(enum.Enum):
-    """The form of the message when an error ends a command."""
-
-    TEXT = "text"
-    """Sentences on standard error."""
-    JSON = "json"
-    """A JSON document on standard output."""
-    LOG = "log"
-    """A line of the JSON log on standard error."""
-    PLUGIN = "plugin"
-    """The line of a monitoring plugin on standard output, for an unknown state."""
 
 
 def explain(error: UploaderError) -> tuple[list[str], int]:
@@ -107,31 +93,25 @@ def _tell(error: UploaderError, form: Form, name: str) -> int:
     return code
 
 
-def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") -> int:
-    """Do the work of a command. Errors of this program become messages and exit codes, never tracebacks.
-
-    :param name: of the configuration that it is about, where there are several.
-    """
-    try:
-        return work()
-    except UploaderError as error:
+def ended_by(error: Exception, form: Form, name: str) -> int | None:
+    """Tell of the error that ended a command; returns its exit code, or ``None`` if it is a fault of the program."""
+    if isinstance(error, UploaderError):
         return _tell(error, form, name)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         finish_output()
         return OK
-    except Exception as error:
-        if not isinstance(error, OSError) and not lacks_memory(error):
-            raise
-        from s3_uploader.cli.output import OutputLost
+    if not isinstance(error, OSError) and not lacks_memory(error):
+        return None
+    from s3_uploader.cli.output import OutputLost
 
-        lost = finish_output()
-        if isinstance(error, OutputLost):
-            lost = error
-        if lost is not None:
-            return tell_of_lost_output(lost)
-        # The fault of the machine: a failing disk, no descriptors, no memory. If more is known about it, it already is
-        # an error of ours.
-        return _tell(refused_by_the_system(error), form, name)
+    lost = finish_output()
+    if isinstance(error, OutputLost):
+        lost = error
+    if lost is not None:
+        return tell_of_lost_output(lost)
+    # The fault of the machine: a failing disk, no descriptors, no memory. If more is known about it, it already is
+    # an error of ours.
+    return _tell(refused_by_the_system(error), form, name)
 
 
 def tell_of_lost_output(error: OSError) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from s3_uploader.cli.arguments import ForgetOptions
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED
+from s3_uploader.cli.frame import load
 from s3_uploader.cli.output import print_json, print_lines, print_note
-from s3_uploader.cli.settings import load
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.ledger import Ledger

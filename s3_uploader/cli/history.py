@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from s3_uploader.cli.arguments import AuditOptions, HistoryOptions
+from s3_uploader.cli.frame import load
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
 from s3_uploader.cli.output import (
     columns,
@@ -27,7 +28,6 @@ from s3_uploader.cli.output import (
     zone_name,
     zoned_time,
 )
-from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_period
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.model import FailureBucket

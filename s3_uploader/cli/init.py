@@ -15,7 +15,7 @@ import click
 
 from s3_uploader import config
 from s3_uploader.cli.arguments import InitOptions
-from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.frame import guarded
 from s3_uploader.cli.output import columns, print_lines, wrapped
 from s3_uploader.config.older import Older, understood
 from s3_uploader.core.errors import ConfigError, SpoolError, UsageProblem

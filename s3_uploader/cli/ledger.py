@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from s3_uploader.cli.arguments import LedgerCompactOptions, LedgerMergeOptions
 from s3_uploader.cli.exit_codes import OK
+from s3_uploader.cli.frame import load
 from s3_uploader.cli.output import print_json, print_lines, utc_time
-from s3_uploader.cli.settings import load
 from s3_uploader.config import Config
 from s3_uploader.config.share import whole
 from s3_uploader.core.errors import StateError, UsageProblem

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 COMMANDS = (
     *("init", "run", "watch", "check", "status", "forget", "history", "audit", "report", "ledger", "units"),
     *("schema", "completion", "demo"),
@@ -13,3 +15,16 @@ COMPLETION_VARIABLE = "_S3_UPLOADER_CLI_COMPLETE"
 
 NO_MEMORY = "The system has no memory left. Files that were not shipped are kept."
 """The whole message when there is not even memory for more."""
+
+
+class Form(enum.Enum):
+    """The form of the message when an error ends a command."""
+
+    TEXT = "text"
+    """Sentences on standard error."""
+    JSON = "json"
+    """A JSON document on standard output."""
+    LOG = "log"
+    """A line of the JSON log on standard error."""
+    PLUGIN = "plugin"
+    """The line of a monitoring plugin on standard output, for an unknown state."""

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from s3_uploader.cli import parameters
-from s3_uploader.cli.exit_codes import Form
+from s3_uploader.cli.names import Form
 from s3_uploader.cli.parameters import Parameter
 from s3_uploader.core.errors import UsageProblem
 

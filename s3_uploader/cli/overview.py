@@ -15,8 +15,8 @@ import msgspec
 from s3_uploader.cli import status
 from s3_uploader.cli.directory import AT_ONCE, files_in, shared_of, worst
 from s3_uploader.cli.exit_codes import USAGE, explain, to_whoever_reads
+from s3_uploader.cli.frame import FileOptions, together
 from s3_uploader.cli.output import columns, cut, print_lines, wrapped
-from s3_uploader.cli.settings import FileOptions, together
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, WORST_FIRST
 from s3_uploader.cli.verdict import verdict as verdict_of
 from s3_uploader.core.errors import UploaderError, UsageProblem

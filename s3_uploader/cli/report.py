@@ -11,10 +11,11 @@ import msgspec
 
 from s3_uploader.cli.arguments import ReportOptions
 from s3_uploader.cli.directory import each_of, files_in
-from s3_uploader.cli.exit_codes import OK, SOME_FAILED, Form, guarded
+from s3_uploader.cli.exit_codes import OK, SOME_FAILED
+from s3_uploader.cli.frame import guarded, load
 from s3_uploader.cli.missing_shares import tell_of_missing_shares
+from s3_uploader.cli.names import Form
 from s3_uploader.cli.output import json_bytes, print_note, with_source, write_bytes
-from s3_uploader.cli.settings import load
 from s3_uploader.cli.times import parse_period
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.files import is_stream, replace_file

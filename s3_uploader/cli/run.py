@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TextIO, cast
 
-from s3_uploader.cli.exit_codes import Form, guarded
-from s3_uploader.cli.settings import ShareOptions, load
+from s3_uploader.cli.frame import ShareOptions, guarded, load
+from s3_uploader.cli.names import Form
 from s3_uploader.config.loading import resolved
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.errors import StateError

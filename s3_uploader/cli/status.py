@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from s3_uploader.cli.arguments import StatusOptions
 from s3_uploader.cli.exit_codes import explain, refused_by_the_system, to_whoever_reads
+from s3_uploader.cli.frame import FileOptions, load
 from s3_uploader.cli.output import columns, cut, local_time, print_json, print_lines, table, wrapped, zone_name
-from s3_uploader.cli.settings import FileOptions, load
 from s3_uploader.cli.status_json import for_machines
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, calm, first_line, since, verdict
 from s3_uploader.core.control import Clock

@@ -15,8 +15,8 @@ import msgspec
 
 from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.cli.directory import Named, files_in, is_directory, refuse_shared
+from s3_uploader.cli.frame import load, together
 from s3_uploader.cli.output import print_json, print_lines
-from s3_uploader.cli.settings import load, together
 from s3_uploader.config import Config
 from s3_uploader.config.loading import included_files
 from s3_uploader.config.overrides import of_environment

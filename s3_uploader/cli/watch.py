@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 from s3_uploader import config
 from s3_uploader.cli import terminal
 from s3_uploader.cli.arguments import WatchOptions
-from s3_uploader.cli.exit_codes import Form, guarded
+from s3_uploader.cli.frame import guarded, load
+from s3_uploader.cli.names import Form
 from s3_uploader.cli.run import stop_on_signals, tell_of_share
-from s3_uploader.cli.settings import load
 from s3_uploader.config.loading import resolved
 from s3_uploader.config.share import share_name
 from s3_uploader.core.control import StopRequest

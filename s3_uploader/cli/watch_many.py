@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from s3_uploader.cli import terminal
 from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.cli.directory import Named, files_of, refuse_shared
-from s3_uploader.cli.exit_codes import SOME_FAILED, Form, guarded
+from s3_uploader.cli.exit_codes import SOME_FAILED
+from s3_uploader.cli.frame import guarded, load, together
+from s3_uploader.cli.names import Form
 from s3_uploader.cli.run import stop_on_signals
-from s3_uploader.cli.settings import load, together
 from s3_uploader.cli.watch import first_line, log_of, watch_one
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import UploaderError, UsageProblem

@@ -46,7 +46,7 @@ class _RunByDefault(click.Group):
     def _refuse_misspelling(word: str) -> None:
         if word.startswith("-"):
             return
-        from s3_uploader.cli.settings import nearest_command
+        from s3_uploader.cli.frame import nearest_command
 
         nearest = nearest_command(word)
         if nearest:

@@ -25,7 +25,7 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
       s3-uploader-cli audit --ledgers /srv/ledgers --set bucket=readings
     """
     from s3_uploader.cli.directory import each
-    from s3_uploader.cli.exit_codes import guarded
+    from s3_uploader.cli.frame import guarded
 
     insist_on_one(config_file, options.ledgers)
 

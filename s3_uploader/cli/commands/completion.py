@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.frame import guarded
 
 
 @click.command(short_help="Print the completion script of a shell.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from s3_uploader.cli.arguments import DemoOptions
-from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.frame import guarded
 from s3_uploader.cli.options import takes
 
 

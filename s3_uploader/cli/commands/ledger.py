@@ -38,7 +38,7 @@ def merge(config_file: str, sources: tuple[str, ...], options: LedgerMergeOption
       s3-uploader-cli ledger merge config.json
       s3-uploader-cli ledger merge config.json /srv/retired/host-7/ledger.sqlite3
     """
-    from s3_uploader.cli.exit_codes import guarded
+    from s3_uploader.cli.frame import guarded
     from s3_uploader.cli.ledger import merge as work
 
     return guarded(lambda: work(config_file, sources, options), form=form_of(options.as_json))

@@ -22,7 +22,7 @@ def report(config_file: str | None, options: ReportOptions) -> int:
       s3-uploader-cli report --ledgers /srv/ledgers -o fleet.html --since 30d
     """
     from s3_uploader.cli.directory import each, is_directory
-    from s3_uploader.cli.exit_codes import guarded
+    from s3_uploader.cli.frame import guarded
     from s3_uploader.cli.report import report as work
     from s3_uploader.cli.report import report_each
 

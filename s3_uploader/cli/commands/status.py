@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from s3_uploader.cli.arguments import StatusOptions
-from s3_uploader.cli.exit_codes import Form, guarded
+from s3_uploader.cli.frame import guarded
+from s3_uploader.cli.names import Form
 from s3_uploader.cli.options import configured, form_of, takes
 
 

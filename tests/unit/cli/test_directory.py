@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, run_all
-from s3_uploader.cli.settings import FileOptions, load
+from s3_uploader.cli.frame import FileOptions, load
 from s3_uploader.core.errors import UsageProblem
 
 MANY = 3 * AT_ONCE

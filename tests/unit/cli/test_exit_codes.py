@@ -12,8 +12,9 @@ import pytest
 
 from s3_uploader import cli
 from s3_uploader.cli import process
-from s3_uploader.cli.exit_codes import SOME_FAILED, USAGE, Form, guarded
-from s3_uploader.cli.names import NO_MEMORY
+from s3_uploader.cli.exit_codes import SOME_FAILED, USAGE
+from s3_uploader.cli.frame import guarded
+from s3_uploader.cli.names import NO_MEMORY, Form
 
 
 def failing(error: BaseException) -> int:

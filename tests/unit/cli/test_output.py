@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from s3_uploader.cli.exit_codes import guarded
+from s3_uploader.cli.frame import guarded
 from s3_uploader.cli.output import cut, table, wrapped, write_text
 
 SENTENCE = "  To do: Look at /a/very/long/path/that/is/wider/than/the/whole/terminal and make room there."

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.cli import overview
+from s3_uploader.cli.frame import FileOptions
 from s3_uploader.cli.overview import Seen, overview_lines
-from s3_uploader.cli.settings import FileOptions
 from s3_uploader.cli.verdict import ATTENTION, OK, UNKNOWN
 
 SEEN = [

@@ -1,20 +1,39 @@
-"""Loads configurations for commands: the file, overridden by the environment, overridden by ``--set``."""
+"""The frame of every command: its configuration is loaded, and its errors become messages and exit codes.
+
+A configuration is the file, overridden by the environment, overridden by ``--set``.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from s3_uploader.cli.names import COMMANDS
+from s3_uploader.cli.names import COMMANDS, Form
 from s3_uploader.config import loading
 from s3_uploader.core.errors import ConfigError, UsageProblem
 
 if TYPE_CHECKING:
     from s3_uploader.cli import parameters as take
     from s3_uploader.config import Config
+
+
+def guarded(work: Callable[[], int], *, form: Form = Form.TEXT, name: str = "") -> int:
+    """Do the work of a command. Errors of this program become messages and exit codes, never tracebacks.
+
+    :param name: of the configuration that it is about, where there are several.
+    """
+    try:
+        return work()
+    except Exception as error:
+        from s3_uploader.cli.exit_codes import ended_by  # few commands fail
+
+        code = ended_by(error, form, name)
+        if code is None:
+            raise
+        return code
 
 
 class FileOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from s3_uploader.cli.frame import load
 from s3_uploader.cli.run import RunOptions
-from s3_uploader.cli.settings import load
 from s3_uploader.core.errors import SpoolError
 
 
