@@ -1,14 +1,15 @@
-"""Converts values between Python and SQLite: names that are not valid text, unsigned 64-bit integers."""
+"""The columns of the ledger's tables, and the rows made of what SQLite returns for them, which may be damaged."""
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
 import msgspec
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.model import Fingerprint, Proof
+from s3_uploader.core.model import Proof
 from s3_uploader.ledger.rows import FailingRow, RunRow, ShippedRow
 
 FAILING_COLUMNS = (
@@ -23,13 +24,6 @@ SHIPPED_COLUMNS = (
     "path, key, location, destination, size, mtime_ns, period_begin, shipped_at, seconds, proof, checksum, etag,"
     " version_id, already_there, run, stored_size, encoding"
 )
-SHIPPED_WITH_NAME = ", ".join(
-    "destinations.name" if column == "destination" else f"shipped.{column}" for column in SHIPPED_COLUMNS.split(", ")
-)
-"""The same columns of ``SHIPPED_AND_NAME``, with the name of the destination in place of its number."""
-SHIPPED_AND_NAME = "shipped JOIN destinations ON destinations.id = shipped.destination"
-"""The tables that these columns are in."""
-_LONGEST_MESSAGE = 4000
 _NUMBER = (int, float)
 _NONE = type(None)
 # The types that SQLite returns for each column. It stores a value that does not fit a column's type unchanged, so a
@@ -44,68 +38,11 @@ _FAILING_TYPES: tuple[tuple[type, ...], ...] = (
 )
 _CHECKED: set[tuple[type, ...]] = set()
 """The combinations of types of ``SHIPPED_COLUMNS``, and of any columns after them, that were found valid."""
-_PROOF_LABELS = {proof: proof.label for proof in Proof}
-_PROOFS = {label: proof for proof, label in _PROOF_LABELS.items()}
-
-
-def stored(name: str) -> str | bytes:
-    """The name as the ledger stores it: text if it is valid, else its bytes."""
-    if name.isascii():
-        return name
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return _bytes_of(name)
-    return name
 
 
 def restored(value: str | bytes) -> str:
-    """The name that :func:`stored` was given."""
+    """The name that :func:`~s3_uploader.ledger.records.stored` was given."""
     return os.fsdecode(value) if isinstance(value, bytes) else value
-
-
-def behind(prefix: str) -> str | bytes:
-    """A value that SQLite sorts after all texts that begin with ``prefix``: any blob comes after any text."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else b""
-
-
-def stored_message(text: str) -> str | bytes:
-    """A message, cut to a readable length."""
-    return stored(text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…")
-
-
-def int64(value: int) -> int:
-    """Convert a 64-bit integer to SQLite's range: inode numbers, and times after 2262, use the sign bit too."""
-    return value if -(2**63) <= value < 2**63 else (value + 2**63) % 2**64 - 2**63
-
-
-def kept_values(fingerprint: Fingerprint) -> tuple[int, int, int, int]:
-    """The values that identify a kept file in the ledger."""
-    return int64(fingerprint.inode), fingerprint.size, int64(fingerprint.mtime_ns), int64(fingerprint.ctime_ns)
-
-
-def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
-    """Convert a row to the order of ``SHIPPED_COLUMNS``."""
-    path = stored(row.path)
-    return (
-        path,
-        None if row.key == row.path else stored(row.key),
-        stored(row.location),
-        destination,
-        row.size,
-        int64(row.mtime_ns),
-        row.period_begin,
-        row.shipped_at,
-        row.seconds,
-        _PROOF_LABELS[row.proof],
-        row.checksum,
-        row.etag,
-        row.version_id,
-        row.already_there,
-        row.run,
-        row.stored_size,
-        row.encoding,
-    )
 
 
 def shipped_row(values: tuple[Any, ...], *, destination: str | None = None) -> ShippedRow:
@@ -137,23 +74,6 @@ def shipped_row(values: tuple[Any, ...], *, destination: str | None = None) -> S
         run=values[14],
         stored_size=values[15],
         encoding=values[16],
-    )
-
-
-def failing_values(row: FailingRow) -> tuple[Any, ...]:
-    """Convert a row to the order of ``FAILING_COLUMNS``."""
-    return (
-        stored(row.path),
-        stored(row.key),
-        row.size,
-        int64(row.mtime_ns),
-        row.attempts,
-        row.first_failed_at,
-        row.last_failed_at,
-        row.next_try_at,
-        stored_message(row.code),
-        stored_message(row.message),
-        row.origin,
     )
 
 
@@ -195,11 +115,12 @@ def _check(values: tuple[Any, ...], types: tuple[tuple[type, ...], ...]) -> None
             raise _damaged(f"{type(value).__name__} where {expected[0].__name__} belongs")
 
 
+@functools.cache
 def _proof(label: str) -> Proof:
-    proof = _PROOFS.get(label)
-    if proof is None:
-        raise _damaged(f"the proof {label[:40]!r}")
-    return proof
+    for proof in Proof:
+        if proof.label == label:
+            return proof
+    raise _damaged(f"the proof {label[:40]!r}")
 
 
 def _damaged(what: str) -> StateError:
@@ -208,11 +129,3 @@ def _damaged(what: str) -> StateError:
         hint="Move ledger.sqlite3 out of the state directory. The next run starts a new one.",
         code="Damaged",
     )
-
-
-def _bytes_of(name: str) -> bytes:
-    try:
-        return name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        # Not the name of a file: for example a key with half a UTF-16 pair, which the destination has refused.
-        return name.encode("utf-8", "surrogatepass")

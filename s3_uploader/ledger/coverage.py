@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from s3_uploader.ledger.columns import restored, stored
+from s3_uploader.ledger.columns import restored
 from s3_uploader.ledger.pages import Read
+from s3_uploader.ledger.records import stored
 
 NOTED_AS = "audited"
 """The name in the ledger for the coverage."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from s3_uploader.ledger.columns import SHIPPED_AND_NAME, SHIPPED_WITH_NAME, restored, shipped_row, stored
+from s3_uploader.ledger.columns import SHIPPED_COLUMNS, restored, shipped_row
 from s3_uploader.ledger.pages import Read, pages
+from s3_uploader.ledger.records import stored
 from s3_uploader.ledger.rows import HistoryTotals, ShippedRow
+
+SHIPPED_WITH_NAME = ", ".join(
+    "destinations.name" if column == "destination" else f"shipped.{column}" for column in SHIPPED_COLUMNS.split(", ")
+)
+"""``SHIPPED_COLUMNS`` of ``SHIPPED_AND_NAME``, with the name of the destination in place of its number."""
+SHIPPED_AND_NAME = "shipped JOIN destinations ON destinations.id = shipped.destination"
+"""The tables that these columns are in."""
 
 
 def select(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import FailureBucket, RunReport
 from s3_uploader.core.text import shown_text
-from s3_uploader.ledger import columns, records
-from s3_uploader.ledger.columns import restored, stored
+from s3_uploader.ledger import records
+from s3_uploader.ledger.columns import restored
 from s3_uploader.ledger.queries import CLOCK, MAX_AGE, EndpointMemory, LedgerReader, has_failing
+from s3_uploader.ledger.records import stored
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 if TYPE_CHECKING:
@@ -119,12 +120,7 @@ class Ledger(LedgerReader):
             if shipped:
                 records.add_shipped(connection, shipped, destinations=self._destinations)
             if failed:
-                connection.executemany(
-                    f"INSERT OR REPLACE INTO failing ({columns.FAILING_COLUMNS})"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    map(columns.failing_values, failed),
-                )
-                connection.execute("UPDATE totals SET failed_uploads = failed_uploads + ?", (len(failed),))
+                records.add_failing(connection, failed)
 
         self._write(work, durable=True)
 
@@ -279,7 +275,9 @@ class Ledger(LedgerReader):
         begin = (now if trusts_clock else self._believed_time(now, history_days * _DAY)) - history_days * _DAY
 
         def step(connection: sqlite3.Connection) -> int:
-            return records.prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
+            from s3_uploader.ledger.forgetting import prune
+
+            return prune(connection, begin=begin, most_files=history_max_files, chunk=chunk)
 
         removed = 0
         while records.has_prunable(self._read, begin=begin, most_files=history_max_files) and go_on():

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.core.model import Fingerprint, LocationTotals, Totals
-from s3_uploader.ledger import columns, records
-from s3_uploader.ledger.columns import behind, restored, stored
+from s3_uploader.ledger import columns
+from s3_uploader.ledger.columns import restored
+from s3_uploader.ledger.records import BelievedClock, behind, kept_values, stored
 from s3_uploader.ledger.rows import FailingGroup, FailingRow, Fate, HistoryTotals, RunRow, ShippedRow
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class LedgerReader:
             " AND (:name IS NULL OR destination = (SELECT id FROM destinations WHERE name = :name))",
             {"path": stored(path), "name": None if destination is None else stored(destination)},
         )
-        return rows == [columns.kept_values(fingerprint)]
+        return rows == [kept_values(fingerprint)]
 
     # Runs
 
@@ -326,11 +327,13 @@ class LedgerReader:
 
     def fate(self, *, now: float, history_days: float, history_max_files: int, trusts_clock: bool = False) -> Fate:
         """Which shipped files :meth:`Ledger.prune` would forget."""
+        from s3_uploader.ledger.forgetting import fate
+
         noted = self.recall(CLOCK, now=now, max_age=float("inf"))
         history = history_days * 86400.0
-        clock = records.BelievedClock.recalled(noted, otherwise=now)
+        clock = BelievedClock.recalled(noted, otherwise=now)
         end = (now if trusts_clock else clock.time(now, history_seconds=history)) - history
-        return records.fate(self._read, begin=end, most_files=history_max_files)
+        return fate(self._read, begin=end, most_files=history_max_files)
 
     def coverage(self) -> Coverage:
         """What audits have covered."""

@@ -1,4 +1,4 @@
-"""What a run records in the ledger: shipped files and the run itself; and how old records are forgotten."""
+"""What a run records in the ledger, in the form in which SQLite stores it, and which records are old."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from s3_uploader.core.model import FailureBucket, RunReport
+from s3_uploader.core.model import FailureBucket, Fingerprint, Proof, RunReport
 from s3_uploader.core.text import shown_text
-from s3_uploader.ledger.columns import SHIPPED_COLUMNS, behind, kept_values, shipped_values, stored, stored_message
-from s3_uploader.ledger.rows import Fate, ShippedRow
+from s3_uploader.ledger.columns import FAILING_COLUMNS, SHIPPED_COLUMNS
+from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,13 +24,98 @@ _CLOCKS_DIFFER = 86400
 _LONGEST_STEP = 45 * _DAY
 _LONGEST_TRIAL = 30 * _DAY
 _LONGEST_CODE = 100
+_LONGEST_MESSAGE = 4000
+_PROOF_LABELS = {proof: proof.label for proof in Proof}
 OUTDATED_OBJECTS = "superseded:"
 """How the names of facts about outdated objects begin (:mod:`s3_uploader.run.superseded`)."""
 
 Begun = tuple[float, int, str | bytes, str | bytes]
 """Start, process, host and destination of a run, as stored."""
 
-# ---------------------------------------------------------------------------------------------------- shipped files
+# ------------------------------------------------------------------------------------------------------------ values
+
+
+def stored(name: str) -> str | bytes:
+    """The name as the ledger stores it: text if it is valid, else its bytes."""
+    if name.isascii():
+        return name
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return _bytes_of(name)
+    return name
+
+
+def behind(prefix: str) -> str | bytes:
+    """A value that SQLite sorts after all texts that begin with ``prefix``: any blob comes after any text."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else b""
+
+
+def stored_message(text: str) -> str | bytes:
+    """A message, cut to a readable length."""
+    return stored(text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…")
+
+
+def int64(value: int) -> int:
+    """Convert a 64-bit integer to SQLite's range: inode numbers, and times after 2262, use the sign bit too."""
+    return value if -(2**63) <= value < 2**63 else (value + 2**63) % 2**64 - 2**63
+
+
+def kept_values(fingerprint: Fingerprint) -> tuple[int, int, int, int]:
+    """The values that identify a kept file in the ledger."""
+    return int64(fingerprint.inode), fingerprint.size, int64(fingerprint.mtime_ns), int64(fingerprint.ctime_ns)
+
+
+def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
+    """Convert a row to the order of ``SHIPPED_COLUMNS``."""
+    path = stored(row.path)
+    return (
+        path,
+        None if row.key == row.path else stored(row.key),
+        stored(row.location),
+        destination,
+        row.size,
+        int64(row.mtime_ns),
+        row.period_begin,
+        row.shipped_at,
+        row.seconds,
+        _PROOF_LABELS[row.proof],
+        row.checksum,
+        row.etag,
+        row.version_id,
+        row.already_there,
+        row.run,
+        row.stored_size,
+        row.encoding,
+    )
+
+
+def failing_values(row: FailingRow) -> tuple[Any, ...]:
+    """Convert a row to the order of ``FAILING_COLUMNS``."""
+    return (
+        stored(row.path),
+        stored(row.key),
+        row.size,
+        int64(row.mtime_ns),
+        row.attempts,
+        row.first_failed_at,
+        row.last_failed_at,
+        row.next_try_at,
+        stored_message(row.code),
+        stored_message(row.message),
+        row.origin,
+    )
+
+
+def _bytes_of(name: str) -> bytes:
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # Not the name of a file: for example a key with half a UTF-16 pair, which the destination has refused.
+        return name.encode("utf-8", "surrogatepass")
+
+
+# ------------------------------------------------------------------------------------------------------------- files
 
 
 def add_shipped(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, destinations: dict[str, int]) -> None:
@@ -75,6 +160,15 @@ def add_shipped(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, d
     )
 
 
+def add_failing(connection: sqlite3.Connection, rows: Sequence[FailingRow]) -> None:
+    """Write files that failed, and add them to the totals."""
+    connection.executemany(
+        f"INSERT OR REPLACE INTO failing ({FAILING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        map(failing_values, rows),
+    )
+    connection.execute("UPDATE totals SET failed_uploads = failed_uploads + ?", (len(rows),))
+
+
 def _latest(before: str, now: str) -> str:
     """The later of two times, in SQL. A time far in the future was written by a wrong clock and is replaced."""
     return f"CASE WHEN {before} <= {now} + {_CLOCKS_DIFFER} THEN max({before}, {now}) ELSE {now} END"
@@ -92,7 +186,7 @@ def _by_location(rows: Sequence[ShippedRow]) -> list[tuple[Any, ...]]:
     return [(stored(location), *entry) for location, entry in sums.items()]
 
 
-# ------------------------------------------------------------------------------------------------------------- runs
+# -------------------------------------------------------------------------------------------------------------- runs
 
 
 def begin_run(connection: sqlite3.Connection, begun: Begun) -> int:
@@ -171,13 +265,13 @@ def _tick_before(connection: sqlite3.Connection, run: int, begun: Begun) -> int 
     return rows[0][0] if rows and rows[0][1] else None
 
 
-# ------------------------------------------------------------------------------------------------------- forgetting
+# ------------------------------------------------------------------------------------------------------- what is old
 
 
 def has_prunable(
     read: Callable[[str, Mapping[str, Any]], list[tuple[Any, ...]]], *, begin: float, most_files: int
 ) -> bool:
-    """Whether :func:`prune` has something to do; reads only the ends of the tables."""
+    """Whether :func:`~s3_uploader.ledger.forgetting.prune` has something to do; reads only the ends of the tables."""
     ((found,),) = read(
         "SELECT (SELECT shipped_rows FROM totals) > :most"
         " OR (SELECT min(shipped_at) FROM shipped) < :begin"
@@ -203,60 +297,6 @@ def end_of_old(read: Read, *, begin: float, most_files: int) -> float | None:
         )
         end = max(begin, math.nextafter(last[0][0], math.inf) if last else math.inf)
     return end if first is not None and first < end else None
-
-
-def fate(read: Read, *, begin: float, most_files: int) -> Fate:
-    """Count the files that :func:`prune` forgets when called until nothing is left to do."""
-    ((files, old),) = read("SELECT count(*), count(*) FILTER (WHERE shipped_at < ?) FROM shipped", (begin,))
-    forgotten = max(old, min(files, files - most_files))
-    if forgotten <= old:
-        return Fate(files=files, forgotten=old, end=begin)
-    return Fate(files=files, forgotten=forgotten, end=_right_behind(read, forgotten))
-
-
-def _right_behind(read: Read, number: int) -> float:
-    """The moment right after the last of the ``number`` oldest files; more files may have been shipped at that time."""
-    rows = read("SELECT shipped_at FROM shipped ORDER BY shipped_at LIMIT 1 OFFSET ?", (number - 1,))
-    return math.nextafter(rows[0][0], math.inf) if rows else math.inf
-
-
-def prune(connection: sqlite3.Connection, *, begin: float, most_files: int, chunk: int) -> int:
-    """Forget some files, runs and failures from before ``begin``, and some of the oldest files above ``most_files``.
-
-    An object that has been outdated for that long is forgotten as such too: no upload has replaced it.
-
-    Returns the number of rows removed, at most three times ``chunk``.
-    """
-    (excess,) = connection.execute("SELECT shipped_rows - ? FROM totals", (most_files,)).fetchone()
-    files = connection.execute(
-        "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped WHERE shipped_at < ? ORDER BY shipped_at LIMIT ?)",
-        (begin, chunk),
-    ).rowcount
-    more = min(excess, chunk) - files
-    if more > 0:
-        files += connection.execute(
-            "DELETE FROM shipped WHERE id IN (SELECT id FROM shipped ORDER BY shipped_at LIMIT ?)", (more,)
-        ).rowcount
-    connection.execute("UPDATE totals SET shipped_rows = shipped_rows - ?", (files,))
-    # Only the first rows are examined: they are in the order of time as long as the clock is right.
-    runs = connection.execute(
-        "DELETE FROM runs WHERE id IN (SELECT id FROM runs ORDER BY id LIMIT ?)"
-        " AND coalesce(finished_at, started_at) < ?",
-        (chunk, begin),
-    ).rowcount
-    hours = connection.execute(
-        "DELETE FROM failures WHERE (hour, code, location) IN"
-        " (SELECT hour, code, location FROM failures WHERE hour < ? ORDER BY hour LIMIT ?)",
-        (begin / 3600 - 1, chunk),
-    ).rowcount
-    connection.execute(
-        "DELETE FROM memory WHERE name >= :names AND name < :behind AND (noted_at < :begin OR value = '')",
-        {"names": OUTDATED_OBJECTS, "behind": behind(OUTDATED_OBJECTS), "begin": begin},
-    )
-    if not files and not runs and not hours:
-        # Somebody removed rows by hand, so that there are fewer than were counted.
-        connection.execute("UPDATE totals SET shipped_rows = (SELECT count(*) FROM shipped)")
-    return files + runs + hours
 
 
 class BelievedClock(msgspec.Struct, frozen=True, kw_only=True):

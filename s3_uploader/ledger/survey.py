@@ -7,7 +7,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from s3_uploader.core.model import FailureBucket
-from s3_uploader.ledger.columns import RUN_COLUMNS, SHIPPED_AND_NAME, SHIPPED_WITH_NAME, restored, run_row, shipped_row
+from s3_uploader.ledger.columns import RUN_COLUMNS, restored, run_row, shipped_row
+from s3_uploader.ledger.history import SHIPPED_AND_NAME, SHIPPED_WITH_NAME
 from s3_uploader.ledger.pages import Read, pages
 from s3_uploader.ledger.rows import RunRow, ShippedRow
 

@@ -8,7 +8,7 @@ import pytest
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Proof
-from s3_uploader.ledger import columns
+from s3_uploader.ledger import columns, records
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 SHIPPED = ShippedRow(
@@ -37,8 +37,8 @@ def with_value(values: tuple[Any, ...], place: int, value: object) -> tuple[Any,
 
 def test_rows_come_back_as_they_were() -> None:
     """What was written is what is read."""
-    assert columns.failing_row(columns.failing_values(FAILING)) == FAILING
-    back = columns.shipped_row(with_value(columns.shipped_values(SHIPPED, 1), 3, "bucket"))
+    assert columns.failing_row(records.failing_values(FAILING)) == FAILING
+    back = columns.shipped_row(with_value(records.shipped_values(SHIPPED, 1), 3, "bucket"))
     assert (back.path, back.key, back.proof) == (SHIPPED.path, "k", Proof.MD5)
     assert columns.run_row(RUN).left == {"fresh": 2}
 
@@ -47,7 +47,7 @@ def test_rows_come_back_as_they_were() -> None:
 @pytest.mark.parametrize("place", [4, 7, 9, 13])
 def test_a_value_of_another_kind_is_damage(place: int, value: object) -> None:
     """SQLite keeps any value in any column; one that does not belong there is told as damage, not as a bug."""
-    values = with_value(columns.shipped_values(SHIPPED, 1), 3, "bucket")
+    values = with_value(records.shipped_values(SHIPPED, 1), 3, "bucket")
     if isinstance(value, float) and place == 7:
         pytest.skip("a time may have a fraction")
     with pytest.raises(StateError, match="The ledger is damaged: it contains"):
@@ -58,7 +58,7 @@ def test_a_value_of_another_kind_is_damage(place: int, value: object) -> None:
 def test_a_failing_row_of_other_kinds_is_damage(place: int, value: object) -> None:
     """The same for the files that keep failing."""
     with pytest.raises(StateError, match="damaged"):
-        columns.failing_row(with_value(columns.failing_values(FAILING), place, value))
+        columns.failing_row(with_value(records.failing_values(FAILING), place, value))
 
 
 @pytest.mark.parametrize(

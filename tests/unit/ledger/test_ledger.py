@@ -23,7 +23,7 @@ from s3_uploader.ledger import (
     after_failure,
     next_pause,
 )
-from s3_uploader.ledger.columns import int64
+from s3_uploader.ledger.records import int64
 from s3_uploader.ledger.rows import LONGEST_PAUSE
 from s3_uploader.ledger.schema import APPLICATION_ID, MIGRATIONS
 from tests.ledger_values import DAY, NOW, PRINT, begin, connection_of, failing, report, shipped
