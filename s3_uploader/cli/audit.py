@@ -31,7 +31,7 @@ from s3_uploader.ledger.coverage import LastAudit
 from s3_uploader.ledger.found import instances_in
 from s3_uploader.ledger.snapshot import Snapshot
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run import assembly
+from s3_uploader.run.inventories import build_inventory
 from s3_uploader.run.place import open_place
 from s3_uploader.stores.listing import Entry, Inventory
 
@@ -126,9 +126,7 @@ def _inventory(
     configuration: Config, options: AuditOptions, selection: Selection, until: float
 ) -> tuple[Inventory, Selection, float | None]:
     """The destination's inventory, what of the ledgers it can be held against, and when a reported one was made."""
-    inventory: Inventory = assembly.build_inventory(
-        configuration, notice=lambda level, sentence: _note(sentence), until=until
-    )
+    inventory: Inventory = build_inventory(configuration, notice=lambda level, sentence: _note(sentence), until=until)
     if options.inventory is None:
         return inventory, selection, None
     from s3_uploader.stores.s3.inventory_report import InventoryReport, ReportedInventory

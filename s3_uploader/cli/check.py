@@ -23,9 +23,12 @@ from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
-from s3_uploader.run import assembly
+from s3_uploader.run.assembly import shipping_store
+from s3_uploader.run.ending import ENDPOINT_MEMORY
+from s3_uploader.run.inventories import longest_step
 from s3_uploader.run.needs import check_needs, check_state_directory, check_telling
 from s3_uploader.run.place import build_globs, directories_of, open_place, verify_mounts
+from s3_uploader.run.routing import compression_formats, constant_prefixes
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
 from s3_uploader.spool.lock_file import refuse_planted
@@ -76,7 +79,7 @@ def check(config_file: str, options: CheckOptions) -> int:
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
     local += check_telling(configuration)
-    local += _check_compression(assembly.compression_formats(configuration))
+    local += _check_compression(compression_formats(configuration))
     remote = _check_destination(configuration, ledger_path, local)
     return _told(local, remote, as_json=options.as_json)
 
@@ -107,8 +110,8 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
 
     with _ledger(ledger_path, local) as ledger:
         # The next run knows what is found here, and the check starts with what earlier runs have found.
-        memory = None if ledger is None else ledger.endpoint_memory(prefix=assembly.ENDPOINT_MEMORY)
-        store = assembly.shipping_store(
+        memory = None if ledger is None else ledger.endpoint_memory(prefix=ENDPOINT_MEMORY)
+        store = shipping_store(
             configuration, notice=notice, memory=memory, state_dir=os.path.dirname(ledger_path) or os.curdir
         )
         began, limits = time.monotonic(), _limits(configuration)
@@ -134,7 +137,7 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
 
 def _limits(configuration: Config) -> CheckLimits:
     """How long the check may take: a step as long as an upload, and all as long as a run."""
-    seconds = min(USUAL_LIMITS.seconds, assembly.longest_step(configuration))
+    seconds = min(USUAL_LIMITS.seconds, longest_step(configuration))
     budget = configuration.max_runtime_seconds
     return CheckLimits(seconds) if budget is None else CheckLimits(seconds, time.monotonic() + budget)
 
@@ -176,7 +179,7 @@ def _look_for_echo(configuration: Config, key: str) -> list[Finding]:
 
 def _look_for_spool(configuration: Config, store: Store) -> list[Finding]:
     """Search the destination, under each prefix of keys, for a file that was just created in the spool."""
-    places = _places_above(assembly.constant_prefixes(configuration))
+    places = _places_above(constant_prefixes(configuration))
     try:
         with open_place(configuration) as place, probe_file(place.root) as (name, size):
             for above in places:

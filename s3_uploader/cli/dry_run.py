@@ -12,8 +12,8 @@ from s3_uploader.core.text import counted, shown_name, shown_size, shown_text
 from s3_uploader.inspection import preview
 from s3_uploader.ledger import Ledger
 from s3_uploader.monitoring.words import left_words
-from s3_uploader.run import assembly
 from s3_uploader.run.place import open_place
+from s3_uploader.run.routing import build_routes
 from s3_uploader.spool.root import Names
 
 
@@ -38,7 +38,7 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
                 why = left_words(reason.value) + (f": {shown_text(detail)}" if detail else "")
                 print_lines([f"would leave  {shown_name(path)} ({why})"])
 
-        routes = assembly.build_routes(configuration)
+        routes = build_routes(configuration)
         files = size = 0
         left: Counter[str] = Counter()
         for verdict in preview.look(place, ledger=ledger, clock=clock, skip=skip):

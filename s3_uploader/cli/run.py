@@ -218,7 +218,7 @@ def _store_maker(options: RunOptions, bytes_in_flight: int | None) -> MakeStore 
     """What makes the store, unless it is made in the usual way."""
     if not options.simulate_failures and bytes_in_flight is None:
         return None
-    from s3_uploader.run.assembly import store_maker
+    from s3_uploader.run.special_stores import store_maker
 
     return store_maker(options.simulate_failures, bytes_in_flight=bytes_in_flight)
 

@@ -24,7 +24,7 @@ from s3_uploader.inspection.preview import measured_before
 from s3_uploader.ledger.state_directory import create_state_directory, own_state_directory
 from s3_uploader.monitoring.log import Log
 from s3_uploader.monitoring.monitor import Monitoring
-from s3_uploader.run import assembly
+from s3_uploader.run.special_stores import store_maker
 from s3_uploader.service.inotify import file_system_events
 from s3_uploader.service.sd_notify import ServiceManager
 from s3_uploader.service.watch import Wakeup, Watch
@@ -165,7 +165,7 @@ def _loop(
         beat=beat,
         reloading=manager.reloading,
         configured=begin,
-        make_store=assembly.store_maker(options.simulate_failures),
+        make_store=store_maker(options.simulate_failures),
         is_rehearsal=options.simulate_failures > 0,
     )
 

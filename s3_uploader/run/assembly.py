@@ -1,48 +1,308 @@
-"""Builds from a configuration what ships its files: the store, the options of uploads, and what follows an upload."""
+"""Composes a run from its configuration: the store, the settlement and the pipeline, which then ship what is ready."""
 
 from __future__ import annotations
 
-import functools
-import math
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.config.destinations import FtpDestination, S3Destination, SftpDestination
-from s3_uploader.config.schema import ALREADY_COMPRESSED, Compress, Config, Location, MoveTo
-from s3_uploader.core.model import Candidate, OnConflict, Proof, Receipt
+from s3_uploader.config.destinations import LocalDestination, S3Destination
+from s3_uploader.config.schema import Config, MoveTo
+from s3_uploader.core.events import Notice
+from s3_uploader.core.files import free_descriptors, shared_descriptors
+from s3_uploader.core.model import Receipt, RunReport
+from s3_uploader.ledger import Ledger
+from s3_uploader.run.admission import Admission
+from s3_uploader.run.context import MakeStore, RunContext
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
-from s3_uploader.run.place import move_directory
-from s3_uploader.run.routing import Route, Routes
-from s3_uploader.spool.layouts.base import Globs
-from s3_uploader.stores.base import (
-    USUAL_LIMITS,
-    CheckLimits,
-    Compression,
-    Loop,
-    Memory,
-    PutOptions,
-    Source,
-    Store,
-    ignore,
-)
+from s3_uploader.run.ending import DELIVERED, ENDPOINT_MEMORY, SIGHTINGS, Done
+from s3_uploader.run.pipeline import MAX_BYTES_IN_FLIGHT, Limits, Pipeline
+from s3_uploader.run.place import Place, move_directory
+from s3_uploader.run.routing import build_routes, compression_formats, constant_prefix
+from s3_uploader.run.scan import SpoolScan
+from s3_uploader.run.settlement import Settlement
+from s3_uploader.spool.layouts.base import Found
+from s3_uploader.spool.lock import Lock
+from s3_uploader.spool.readiness import Removable, Sightings
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, Memory, PutOptions, Source, Store, ignore
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from s3_uploader.core.findings import Finding
-    from s3_uploader.run.context import MakeStore
-    from s3_uploader.stores.file_servers.holder import LockNotes
-    from s3_uploader.stores.ftp.store import FtpStore
-    from s3_uploader.stores.listing import Inventory
+    from s3_uploader.run.workers import Workers
+    from s3_uploader.spool.claims import Claims
     from s3_uploader.stores.s3.store import S3Store
-    from s3_uploader.stores.sftp.store import SftpStore
 
-ENDPOINT_MEMORY = "endpoint:"
-"""The prefix of names in the ledger for what a store learned about its endpoint."""
-_COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
+_CLOSE_SECONDS = 5.0
+
+
+def ship_as_leader(
+    place: Place,
+    context: RunContext,
+    ledger: Ledger,
+    scan: SpoolScan,
+    begun: Iterator[Found],
+    *,
+    run: int,
+    lock: Lock,
+    claims: Claims | None,
+) -> Done:
+    """Ship what is ready, with worker processes if the configuration says so.
+
+    :param begun: the scan, from the first file on that may be ready.
+    :param run: the number of the run in the ledger.
+    """
+    if place.config.on_success == "keep":
+        from s3_uploader.run.kept_files import forget_those_of_another_place
+
+        now = context.clock.now()
+        forget_those_of_another_place(place.config, ledger, environ=context.environ, now=now, emit=context.emit)
+    store = make_store(place, context, ledger)
+    settlement = make_settlement(place, context, ledger, store, scan, run, confirm_lock=lock.confirm)
+    sightings = recalled_sightings(place, context, ledger)
+    made: list[Workers] = []
+
+    def make_workers() -> Workers | None:
+        try:
+            from s3_uploader.run.division import workers_of  # most runs ship few files, and never get here
+
+            workers = workers_of(place, context, scan, run, lock)
+        except (ImportError, OSError) as error:  # for example because too many files are open
+            sentence = f"No worker process can be started ({error}). The run continues with one process."
+            context.emit(Notice("warning", sentence))
+            return None
+        if workers is not None:
+            made.append(workers)
+        return workers
+
+    report = ship(
+        place,
+        context,
+        store,
+        settlement,
+        sightings,
+        limits_of(place.config),
+        scan=scan,
+        begun=begun,
+        claims=claims,
+        make_workers=None if place.config.processes == 1 else make_workers,
+    )
+    for workers in made:
+        workers.tell_sightings(sightings)
+    return Done(
+        report=report,
+        failures=settlement.failed_uploads,
+        delivered=settlement.second_copies.dump(),
+        sightings=sightings.dump(),
+        unseen=sightings.unseen,
+    )
+
+
+def make_settlement(
+    place: Place,
+    context: RunContext,
+    ledger: Ledger,
+    store: Store,
+    scan: SpoolScan,
+    run: int,
+    *,
+    confirm_lock: Callable[[], None],
+) -> Settlement:
+    """Make the settlement, which handles the files that are shipped."""
+    config = place.config
+    settlement = Settlement(
+        scan=scan,
+        store=store,
+        records=ledger,
+        run=run,
+        emit=context.emit,
+        clock=context.clock,
+        on_success=success_policy(config),
+        on_failure=FailurePolicy() if context.is_rehearsal else failure_policy(config),
+        random=context.random,
+        is_rehearsal=context.is_rehearsal,
+        confirm_lock=confirm_lock,
+    )
+    settlement.second_copies.load(ledger.recall(DELIVERED, now=context.clock.now()))
+    return settlement
+
+
+def recalled_sightings(place: Place, context: RunContext, ledger: Ledger) -> Sightings:
+    """What earlier runs saw of files whose writers may be on other hosts."""
+    known = ledger.recall(SIGHTINGS, now=context.clock.now())
+    return Sightings(place.root, settle_seconds=place.config.settle_seconds, known=known)
+
+
+def ship(
+    place: Place,
+    context: RunContext,
+    store: Store,
+    settlement: Settlement,
+    sightings: Sightings,
+    limits: Limits,
+    *,
+    scan: SpoolScan,
+    begun: Iterator[Found] | None = None,
+    claims: Claims | None = None,
+    make_workers: Callable[[], Workers | None] | None = None,
+) -> RunReport:
+    """Ship what is ready, with a store that is closed afterwards.
+
+    :param begun: the scan, if it was begun already.
+    """
+    clock = context.clock
+    admission = Admission(
+        place.root,
+        settle_seconds=limits.settle_seconds,
+        known_failure=settlement.known_failure if not context.retries else lambda path: None,
+        is_remembered=settlement.is_remembered if settlement.keeps else None,
+        claims=claims,
+        sleep=clock.sleep,
+        removable=None if settlement.keeps else Removable(place.root),
+        sightings=sightings,
+    )
+    pipeline = Pipeline(
+        scan=scan,
+        store=store,
+        settlement=settlement,
+        emit=context.emit,
+        clock=clock,
+        stop=context.stop,
+        beat=context.beat,
+        limits=limits,
+        routes=build_routes(place.config),
+        admission=admission,
+        scan_trigger=context.scan_trigger,
+        make_workers=make_workers,
+    )
+    try:
+        return pipeline.run(begun)
+    finally:
+        store.close(timeout=_CLOSE_SECONDS)
+
+
+def limits_of(config: Config, *, of: int = 1) -> Limits:
+    """The bounds of a run.
+
+    :param of: how many processes it has, of which this is one.
+    """
+    open_files, connections = shared_descriptors(free_descriptors(), connections=config.destination.max_concurrency)
+    return Limits(
+        settle_seconds=config.settle_seconds,
+        upload_timeout_seconds=config.upload_timeout_seconds,
+        drain_seconds=config.drain_seconds,
+        max_in_flight=connections,
+        max_open_files=open_files,
+        max_bytes_in_flight=MAX_BYTES_IN_FLIGHT // of,
+    )
+
+
+def success_policy(config: Config) -> SuccessPolicy:
+    """Build the disposition of shipped files."""
+    if isinstance(config.on_success, MoveTo):
+        from s3_uploader.spool.move_target import MoveTarget
+
+        return SuccessPolicy(move_to=MoveTarget(move_directory(config.on_success)))
+    return SuccessPolicy(keep=config.on_success == "keep")
+
+
+def failure_policy(config: Config) -> FailurePolicy:
+    """Build the disposition of files that cannot be shipped."""
+    if isinstance(config.on_failure, MoveTo):
+        if os.path.realpath(move_directory(config.on_failure)) == os.path.realpath(config.base_dir):
+            return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
+        from s3_uploader.spool.move_target import MoveTarget
+
+        return FailurePolicy(move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts)
+    return FailurePolicy(delete=config.on_failure == "delete")
+
+
+def make_store(place: Place, context: RunContext, ledger: Ledger) -> Store:
+    """The store of a run, not open yet; it remembers in the ledger."""
+    return shipping_store(
+        place.config,
+        make_store=context.make_store,
+        notice=lambda level, sentence: context.emit(Notice(level, sentence, is_of_endpoint=True)),
+        memory=ledger.endpoint_memory(prefix=ENDPOINT_MEMORY),
+        state_dir=place.state_dir,
+    )
+
+
+def shipping_store(
+    config: Config,
+    *,
+    make_store: MakeStore | None = None,
+    notice: Callable[[str, str], None],
+    memory: Memory | None,
+    state_dir: str,
+) -> Store:
+    """Build the store of a run and of ``check``, with compression.
+
+    :param make_store: makes the destination's own store, by default :func:`build_store`.
+    :param state_dir: directory for large compressed files before they are sent.
+    """
+    store = (make_store or build_store)(config, notice=notice, memory=memory)
+    formats = compression_formats(config)
+    if not formats:
+        return store
+    from s3_uploader.stores.wrappers.compressing import CompressingStore
+
+    return CompressingStore(store, directory=state_dir, formats=formats)
+
+
+def build_store(
+    config: Config,
+    *,
+    notice: Callable[[str, str], None],
+    memory: Memory | None,
+    bytes_in_flight: int | None = None,
+) -> Store:
+    """Build the store that the configuration names; its libraries are imported when it is opened.
+
+    :param bytes_in_flight: most bytes of files in memory; ``None`` for the store's default.
+    """
+    destination = config.destination
+
+    def make() -> Store:
+        if isinstance(destination, S3Destination):
+            return s3_store(config, destination, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
+        if isinstance(destination, LocalDestination):
+            from s3_uploader.stores.local.store import LocalStore
+
+            return LocalStore(path=destination.path, max_concurrency=destination.max_concurrency)
+        from s3_uploader.run.file_servers import server_store
+
+        return server_store(config, destination, notice=notice, memory=memory)
+
+    return LazyStore(name=destination.name, make=make)
+
+
+def s3_store(
+    config: Config,
+    bucket: S3Destination,
+    *,
+    notice: Callable[[str, str], None],
+    memory: Memory | None,
+    bytes_in_flight: int | None = None,
+) -> S3Store:
+    """Build the store of a bucket; see :func:`build_store`."""
+    from s3_uploader.stores.s3 import store as s3
+
+    settings = msgspec.structs.asdict(bucket)
+    for name in ("on_conflict", "minimum_proof"):
+        del settings[name]
+    return s3.create(
+        **settings,
+        # Permissions may be limited to the prefix: the probe of `check` goes there too.
+        key_prefix=constant_prefix(config),
+        variants=build_routes(config).options,
+        bytes_in_flight=bytes_in_flight,
+        notice=notice,
+        memory=memory,
+    )
 
 
 class LazyStore:
@@ -102,258 +362,3 @@ class LazyStore:
             self._store = self._make()
             self.name = self._store.name
         return self._store
-
-
-def build_store(
-    config: Config,
-    *,
-    notice: Callable[[str, str], None],
-    memory: Memory | None,
-    bytes_in_flight: int | None = None,
-) -> Store:
-    """Build the store that the configuration names; its libraries are imported when it is opened.
-
-    :param bytes_in_flight: most bytes of files in memory; ``None`` for the store's default.
-    """
-    destination = config.destination
-
-    def make() -> Store:
-        if isinstance(destination, S3Destination):
-            return _s3(config, destination, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
-        if isinstance(destination, FtpDestination):
-            return _ftp(config, destination, notice=notice, memory=memory, **_lock_notes(config, destination))
-        if isinstance(destination, SftpDestination):
-            return _sftp(config, destination, notice=notice, memory=memory, **_lock_notes(config, destination))
-        from s3_uploader.stores.local.store import LocalStore
-
-        return LocalStore(path=destination.path, max_concurrency=destination.max_concurrency)
-
-    return LazyStore(name=destination.name, make=make)
-
-
-def build_inventory(config: Config, *, notice: Callable[[str, str], None], until: float = math.inf) -> Inventory:
-    """Build the inventory that lists the destination, with the connection, credentials and timeouts of uploads.
-
-    :param until: the end of all questions, by the monotonic clock.
-    """
-    destination = config.destination
-    seconds = longest_step(config)
-    if isinstance(destination, S3Destination):
-        from s3_uploader.stores.s3.listing import S3Inventory
-
-        return S3Inventory(_s3(config, destination, notice=notice, memory=None), seconds=seconds, until=until)
-    if isinstance(destination, FtpDestination):
-        return _ftp(config, destination).inventory(seconds=seconds, until=until)
-    if isinstance(destination, SftpDestination):
-        return _sftp(config, destination).inventory(seconds=seconds, until=until)
-    from s3_uploader.stores.local.listing import LocalInventory
-
-    return LocalInventory(path=destination.path, max_concurrency=destination.max_concurrency, until=until)
-
-
-def longest_step(config: Config) -> float:
-    """The longest time for one step of a command that looks at the destination, in seconds."""
-    budget = config.max_runtime_seconds
-    return config.upload_timeout_seconds if budget is None else min(config.upload_timeout_seconds, budget)
-
-
-def _s3(
-    config: Config,
-    bucket: S3Destination,
-    *,
-    notice: Callable[[str, str], None],
-    memory: Memory | None,
-    bytes_in_flight: int | None = None,
-) -> S3Store:
-    from s3_uploader.stores.s3 import store as s3
-
-    settings = msgspec.structs.asdict(bucket)
-    for name in ("on_conflict", "minimum_proof"):
-        del settings[name]
-    return s3.create(
-        **settings,
-        # Permissions may be limited to the prefix: the probe of `check` goes there too.
-        key_prefix=constant_prefix(config),
-        variants=build_routes(config).options,
-        bytes_in_flight=bytes_in_flight,
-        notice=notice,
-        memory=memory,
-    )
-
-
-def _ftp(config: Config, server: FtpDestination, **around: Any) -> FtpStore:
-    from s3_uploader.stores.ftp import store as ftp
-
-    return ftp.create(**_server_settings(config, server), **around)
-
-
-def _sftp(config: Config, server: SftpDestination, **around: Any) -> SftpStore:
-    from s3_uploader.stores.sftp import store as sftp
-
-    return sftp.create(**_server_settings(config, server), **around)
-
-
-def _lock_notes(config: Config, server: FtpDestination | SftpDestination) -> dict[str, LockNotes]:
-    """The notes of the remote locks that the runs of a spool make, as an argument of the store."""
-    if server.lock_file is None:
-        return {}
-    from s3_uploader.ledger.state_directory import own_state_directory
-    from s3_uploader.stores.file_servers.holder import NOTES_NAME, LockNotes
-
-    path = os.path.join(own_state_directory(config), NOTES_NAME)
-    # The run that opens the store has the lock of its spool, or of its share, unless uploaders claim their files.
-    return {"lock_notes": LockNotes(path, is_alone=config.claim_dir is None)}
-
-
-def _server_settings(config: Config, server: FtpDestination | SftpDestination) -> dict[str, Any]:
-    settings = msgspec.structs.asdict(server)
-    del settings["on_conflict"]
-    return {**settings, "identity": config.base_dir, "makes_directories": config.layout == "dated"}
-
-
-def store_maker(simulated_failure_rate: float, *, bytes_in_flight: int | None = None) -> MakeStore:
-    """Return :func:`build_store`, or with a rate a maker of stores with simulated failures, for a rehearsal."""
-    if not simulated_failure_rate and bytes_in_flight is None:
-        return build_store
-
-    def make_one(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
-        return build_store(config, notice=notice, memory=memory, bytes_in_flight=bytes_in_flight)
-
-    if not simulated_failure_rate:
-        return make_one
-
-    def make(config: Config, *, notice: Callable[[str, str], None], memory: Memory | None) -> Store:
-        from s3_uploader.stores.wrappers.simulated import UnreliableStore
-
-        notice("warning", f"Rehearsal: {simulated_failure_rate:.0%} of the uploads are made to fail.")
-        return UnreliableStore(make_one(config, notice=notice, memory=memory), rate=simulated_failure_rate)
-
-    return make
-
-
-def shipping_store(
-    config: Config,
-    *,
-    make_store: MakeStore | None = None,
-    notice: Callable[[str, str], None],
-    memory: Memory | None,
-    state_dir: str,
-) -> Store:
-    """Build the store of a run and of ``check``, with compression.
-
-    :param make_store: makes the destination's own store, by default :func:`build_store`.
-    :param state_dir: directory for large compressed files before they are sent.
-    """
-    store = (make_store or build_store)(config, notice=notice, memory=memory)
-    formats = compression_formats(config)
-    if not formats:
-        return store
-    from s3_uploader.stores.wrappers.compressing import CompressingStore
-
-    return CompressingStore(store, directory=state_dir, formats=formats)
-
-
-def build_routes(config: Config) -> Routes:
-    """Build the routes of files: the general one, and those of the configuration's locations."""
-    special = [
-        (Globs(include=[pattern], exclude=[]), _rule(config, location))
-        for pattern, location in config.locations.items()
-    ]
-    return Routes(
-        _rule(config, Location()),
-        [(functools.partial(globs.admits, ()), rule) for globs, rule in special],
-    )
-
-
-def _rule(config: Config, location: Location) -> Route:
-    destination = config.destination
-    tags = None
-    if location.tags and isinstance(destination, S3Destination):
-        tags = {**destination.tags, **location.tags}
-    options = PutOptions(
-        on_conflict=OnConflict(location.on_conflict or destination.on_conflict),
-        minimum_proof=Proof.of_label(destination.minimum_proof),
-        metadata=location.metadata,
-        storage_class=location.storage_class,
-        tags=tags,
-    )
-    prefix = _prefix(config.key_prefix if location.key_prefix is None else location.key_prefix, config.timezone)
-    compress = _compress(location.compress or config.compress)
-    if compress is None:
-        return Route(prefix=prefix, options=options)
-    globs = Globs(
-        include=compress.include, exclude=list(ALREADY_COMPRESSED) if compress.exclude is None else compress.exclude
-    )
-
-    def is_compressed(key: str) -> bool:
-        *directories, name = key.split("/")
-        return globs.admits(tuple(directories), name)
-
-    suffix, level = _COMPRESSION_DEFAULTS[compress.format]
-    compression = Compression(
-        compress.format,
-        level if compress.level is None else compress.level,
-        suffix if compress.key_suffix is None else compress.key_suffix,
-    )
-    compressed = msgspec.structs.replace(options, compression=compression)
-    return Route(prefix=prefix, options=options, compressed=compressed, is_compressed=is_compressed)
-
-
-def _compress(setting: str | Compress) -> Compress | None:
-    if isinstance(setting, Compress):
-        return setting
-    return Compress(format=setting) if setting in ("gzip", "zstd") else None  # type: ignore[arg-type]
-
-
-def compression_formats(config: Config) -> set[str]:
-    """The compression formats that a configuration uses."""
-    settings = [config.compress, *(each.compress for each in config.locations.values() if each.compress is not None)]
-    return {compress.format for compress in map(_compress, settings) if compress is not None}
-
-
-def _prefix(text: str, timezone: str) -> str | Callable[[Candidate], str]:
-    if "{" not in text and "}" not in text:
-        return text
-    from s3_uploader.config import key_prefix
-
-    return key_prefix.prefix_function(
-        text, host=os.uname().nodename, time_in=functools.partial(key_prefix.time_in, timezone)
-    )
-
-
-def constant_prefix(config: Config) -> str:
-    """The common prefix of all keys of a configuration."""
-    return os.path.commonprefix(constant_prefixes(config))  # noqa: RUF071 - a prefix of keys is one of characters
-
-
-def constant_prefixes(config: Config) -> list[str]:
-    """What the keys of a configuration begin with: in general, and at the locations that have a prefix of their own."""
-    prefixes = [
-        config.key_prefix,
-        *(each.key_prefix for each in config.locations.values() if each.key_prefix is not None),
-    ]
-    if any("{" in prefix or "}" in prefix for prefix in prefixes):
-        from s3_uploader.config.key_prefix import constant_part
-
-        prefixes = [constant_part(prefix) for prefix in prefixes]
-    return prefixes
-
-
-def success_policy(config: Config) -> SuccessPolicy:
-    """Build the disposition of shipped files."""
-    if isinstance(config.on_success, MoveTo):
-        from s3_uploader.spool.move_target import MoveTarget
-
-        return SuccessPolicy(move_to=MoveTarget(move_directory(config.on_success)))
-    return SuccessPolicy(keep=config.on_success == "keep")
-
-
-def failure_policy(config: Config) -> FailurePolicy:
-    """Build the disposition of files that cannot be shipped."""
-    if isinstance(config.on_failure, MoveTo):
-        if os.path.realpath(move_directory(config.on_failure)) == os.path.realpath(config.base_dir):
-            return FailurePolicy()  # resubmitted: it stays in the spool, or goes back there from its claim
-        from s3_uploader.spool.move_target import MoveTarget
-
-        return FailurePolicy(move_to=MoveTarget(move_directory(config.on_failure)), attempts=config.on_failure.attempts)
-    return FailurePolicy(delete=config.on_failure == "delete")

@@ -15,8 +15,11 @@ from s3_uploader.core.processors import Effort, allowed
 from s3_uploader.core.shares import MOST_SHARES, Share
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place, build_layout
+from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.worker_pipe import Task
+from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Layout
+from s3_uploader.spool.lock import Lock
 from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.s3.engines.choose import Mock, active_mock
 
@@ -41,6 +44,19 @@ def may_be_divided(config: Config, context: RunContext) -> bool:
         and config.claim_dir is None
         and not context.is_rehearsal
     )
+
+
+def workers_of(place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock) -> Workers | None:
+    """Make the workers of a run, not started yet; ``None`` if it must not be divided.
+
+    :param run: the number of the run in the ledger.
+    """
+    if not may_be_divided(place.config, context):
+        return None
+    division = Division(
+        place, run=run, lock_file=lock.lock_file, seconds_left=scan.ending.seconds_left, retries=context.retries
+    )
+    return Workers(division, locks=lock.descriptors(), emit=context.emit, counters=scan.counters)
 
 
 class Division:

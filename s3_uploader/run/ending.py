@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from s3_uploader.core.findings import Problem
     from s3_uploader.health.said import Sayings
 
+ENDPOINT_MEMORY = "endpoint:"
+"""The prefix of names in the ledger for what a store learned about its endpoint."""
 SIGHTINGS = "sightings"
 """The name in the ledger for what runs have seen of files whose writers may be on other hosts."""
 DELIVERED = "delivered"

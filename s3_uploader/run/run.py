@@ -192,7 +192,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             else:
                 # Half of the program is needed only if there is a file to ship. Most runs, one each minute, find none,
                 # so it is imported here and not before.
-                from s3_uploader.run.shipping import ship_as_leader
+                from s3_uploader.run.assembly import ship_as_leader
 
                 done = ship_as_leader(place, context, ledger, scan, begun, run=run, lock=lock, claims=claims)
         finished, problems = conclude(

@@ -21,11 +21,11 @@ from s3_uploader.core.errors import StateError, StoreError, UploaderError
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.model import RunEnd
 from s3_uploader.ledger import Ledger
-from s3_uploader.run.assembly import store_maker
+from s3_uploader.run.assembly import limits_of, make_settlement, make_store, recalled_sightings, ship
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place, build_layout
 from s3_uploader.run.run import scan_of
-from s3_uploader.run.shipping import limits_of, make_settlement, make_store, recalled_sightings, ship
+from s3_uploader.run.special_stores import store_maker
 from s3_uploader.run.worker_pipe import GO, READY, SIGNALS, Frames, Outcome, Task, send
 from s3_uploader.spool import lock_file
 from s3_uploader.spool.readiness import Sightings

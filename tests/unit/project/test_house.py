@@ -66,7 +66,7 @@ def test_a_run_with_nothing_to_do_loads_nothing_that_only_looks(tmp_path: Path) 
     assert not (HEAVY - {"sqlite3"} | {"json", "hashlib", "random", "secrets", "socket"}) & set(done.stdout.split())
 
 
-SHIPS = {"run.shipping", "run.pipeline", "run.settlement", "run.assembly", "stores", "spool.removal", "spool.open_file"}
+SHIPS = {"run.pipeline", "run.settlement", "run.assembly", "stores", "spool.removal", "spool.open_file"}
 EXPLAINS = {"health.notices", "health.diagnosis", "inspection", "run.not_begun", "run.noticing", "spool.holder"}
 MOST_MODULES = 52
 """Each module costs a tick about a five-hundredth of its time."""

@@ -12,7 +12,7 @@ from s3_uploader import config
 from s3_uploader.config import key_prefix
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.model import Candidate, OnConflict
-from s3_uploader.run import assembly
+from s3_uploader.run.routing import build_routes, constant_prefix
 
 SHORT = {"base_dir": "/spool", "bucket": "bucket"}
 NOON = 1_606_651_560.0  # 2020-11-29 12:06 UTC
@@ -25,7 +25,7 @@ def candidate(location: str = "bedroom", *, stamp: float | None = NOON, mtime: f
 
 def key_of(file: Candidate, **settings: Any) -> str:
     """The key of a file under a configuration."""
-    return assembly.build_routes(config.from_mapping({**SHORT, **settings}, source="x"))(file).key
+    return build_routes(config.from_mapping({**SHORT, **settings}, source="x"))(file).key
 
 
 def problems_of(raw: dict[str, Any]) -> list[str]:
@@ -109,7 +109,7 @@ def test_a_file_without_location_has_no_empty_directory_in_its_key() -> None:
 
 def test_every_file_gets_its_own_prefix_whatever_came_before() -> None:
     """What was made for the last file is used again only for the same minute and location."""
-    routes = assembly.build_routes(config.from_mapping({**SHORT, "key_prefix": "{location}{minute}/"}, source="x"))
+    routes = build_routes(config.from_mapping({**SHORT, "key_prefix": "{location}{minute}/"}, source="x"))
     files = [candidate("a"), candidate("b"), candidate("b", stamp=NOON + 60), candidate("a"), candidate("a")]
     assert [routes(file).key.partition("/")[0] for file in files] == ["a06", "b06", "b07", "a06", "a06"]
 
@@ -145,7 +145,7 @@ def test_what_is_no_placeholder_is_refused_with_those_that_are(prefix: str, prob
 )
 def test_the_constant_part_is_what_all_keys_begin_with(settings: dict[str, Any], prefix: str) -> None:
     """Rights may be limited to a prefix, and a listing begins at one."""
-    assert assembly.constant_prefix(config.from_mapping({**SHORT, **settings}, source="x")) == prefix
+    assert constant_prefix(config.from_mapping({**SHORT, **settings}, source="x")) == prefix
 
 
 def test_the_first_pattern_that_matches_a_location_counts() -> None:
@@ -159,7 +159,7 @@ def test_the_first_pattern_that_matches_a_location_counts() -> None:
             "bed*": {"key_prefix": "beds/", "storage_class": "GLACIER", "metadata": {"a": "b"}},
         },
     }
-    routes = assembly.build_routes(config.from_mapping(raw, source="x"))
+    routes = build_routes(config.from_mapping(raw, source="x"))
     bedroom, bedside, kitchen = (routes(candidate(name)) for name in ("bedroom", "bedside", "kitchen"))
     assert bedroom.key == "bedroom/x.dat"
     assert bedroom.options.tags == {"team": "sea", "room": "bedroom"}

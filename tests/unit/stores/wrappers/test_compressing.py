@@ -19,7 +19,7 @@ import pytest
 from s3_uploader import config
 from s3_uploader.core.errors import ConfigError, EngineUnavailable, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.model import Candidate, Proof, Receipt
-from s3_uploader.run import assembly
+from s3_uploader.run.routing import build_routes
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Compression, PutOptions, Source, ignore
 from s3_uploader.stores.wrappers import compressing
 from s3_uploader.stores.wrappers.compressing import IN_MEMORY, CompressingStore
@@ -327,7 +327,7 @@ class TestPlan:
 
     def shipped(self, key: str, **settings: Any) -> tuple[str, Compression | None]:
         """Key and compression of a file."""
-        plan = assembly.build_routes(config.from_mapping({"base_dir": "/s", "bucket": "b", **settings}, source="x"))
+        plan = build_routes(config.from_mapping({"base_dir": "/s", "bucket": "b", **settings}, source="x"))
         *directory, name = key.split("/")
         shipment = plan(Candidate(tuple(directory), name, key, None, None, key.split("/")[0], 0, 1))
         return shipment.key, shipment.options.compression
