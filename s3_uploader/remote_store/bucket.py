@@ -18,9 +18,9 @@ from s3_uploader.remote_store.headed_client import HeadedClient, extra_headers
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.remote_store.waiting import Turns, Waiter
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3.access import Access, checksums_when_required
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest, S3Client
+from s3_uploader.stores.s3.endpoint import Access, checksums_when_required
 from s3_uploader.stores.s3.engines.base import Answer, Engine, EngineSettings, Request
 from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.s3.meanings import Kind, kind_of

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from s3_uploader.remote_store.bucket import Bucket, Shared
     from s3_uploader.remote_store.pool import Pool
-    from s3_uploader.stores.s3.access import Access
+    from s3_uploader.stores.s3.endpoint import Access
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -255,7 +255,7 @@ class S3Connection:
 
         :raises StoreError: if there are none, or the settings are invalid.
         """
-        from s3_uploader.stores.s3.access import resolve
+        from s3_uploader.stores.s3.endpoint import resolve
 
         url, style = self._where(bucket)
         access = resolve(

@@ -12,7 +12,7 @@ import pytest
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.s3 import helpers
-from s3_uploader.stores.s3.access import Access, resolve
+from s3_uploader.stores.s3.endpoint import Access, resolve
 from tests.integration.s3_support import PART, Station
 from tests.servers.credential_services import FAILURES, Asked, CredentialServices, Mode
 from tests.servers.dialects import WEAK

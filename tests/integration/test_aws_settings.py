@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.stores.s3.access import Access, resolve
+from s3_uploader.stores.s3.endpoint import Access, resolve
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDENV", "AWS_SECRET_ACCESS_KEY": "secret-env"}
 PROFILES = """

@@ -27,8 +27,8 @@ from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError
 from s3_uploader.core.model import Proof
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.credentials import Credentials
+from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.native import NativeEngine
 from s3_uploader.stores.s3.engines.sigv4 import Signer

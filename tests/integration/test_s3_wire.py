@@ -14,7 +14,7 @@ import pytest
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.model import Proof
-from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.choose import make_engine
 from s3_uploader.stores.s3.engines.loop import EventLoop

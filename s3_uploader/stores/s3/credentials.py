@@ -1,6 +1,8 @@
-"""Credentials as a value, and the errors of what should give them."""
+"""AWS credentials and settings as values, and the errors of what should give them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -15,6 +17,24 @@ class Credentials(msgspec.Struct, frozen=True):
     access_key: str
     secret_key: str
     token: str = ""
+
+
+class AwsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the environment or the AWS tools' files say beside the configuration.
+
+    :param session: the botocore session that found it, if there is one.
+    :param dualstack: whether to use such endpoints, as written; so are ``fips``, ``accelerate`` and ``signs_payload``.
+    """
+
+    session: Any = None
+    endpoint_url: str | None
+    region: str | None
+    addressing_style: str = "auto"
+    ca_bundle: str | None
+    dualstack: str
+    fips: str
+    accelerate: str = ""
+    signs_payload: object = None
 
 
 def no_credentials() -> StoreError:

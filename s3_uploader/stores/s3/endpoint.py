@@ -1,21 +1,24 @@
-"""The endpoint of a bucket: URL, region, addressing style, certificates, and the HTTP proxy on the way to it."""
+"""The endpoint of a bucket and the credentials for it, from the configuration and the environment.
+
+An AWS configuration works as with boto3. botocore is used only if there are configuration files or a profile
+(``aws_settings``), because its import takes most of the time of a short run.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import os
 import re
 import socket
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import without_passwords
-
-if TYPE_CHECKING:
-    import ipaddress
+from s3_uploader.stores.s3.credentials import AwsSettings, Credentials
+from s3_uploader.stores.s3.proxy import SERVER_URL, Proxy, bypasses, find_proxy, strange_proxy
 
 DEFAULT_REGION = "us-east-1"
 
@@ -29,12 +32,8 @@ _S3_HOST = re.compile(
 """Hosts that are known to accept the bucket as a prefix of the host name."""
 _PUBLIC_AWS_URL = re.compile(r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
 _REGION = re.compile("[A-Za-z0-9._-]+")
-SERVER_URL = re.compile(
-    r"(?P<scheme>https?)://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
-    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#\s]*)?",
-    re.I,
-)
-"""The URL of an HTTP server, be it a proxy or an endpoint."""
+_CREDENTIAL = re.compile("[!-~]*")
+_ON = ("true", "1", "yes", "on")
 
 
 def is_address(host: str) -> bool:
@@ -107,6 +106,119 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.url}/{self.bucket}"
 
 
+def _cannot_renew() -> bool:
+    return False
+
+
+class Access(msgspec.Struct, frozen=True):
+    """An endpoint, and the function that returns its current credentials.
+
+    The function raises ``StoreError`` if there are none. ``session`` is the botocore session behind it, if there is
+    one.
+    """
+
+    endpoint: Endpoint
+    credentials: Callable[[], Credentials]
+    session: Any = None
+    renew: Callable[[], bool] = _cannot_renew
+
+
+def resolve(
+    *,
+    bucket: str,
+    endpoint_url: str | None,
+    region: str | None,
+    profile: str | None,
+    addressing_style: str,
+    environment: Mapping[str, str],
+    credentials: Credentials | None = None,
+    client_certificate_file: str | None = None,
+) -> Access:
+    """Find the bucket's endpoint and the credentials.
+
+    :param client_certificate_file: see :class:`Endpoint`.
+    :param credentials: those of a calling program; then no others are searched for.
+    :raises StoreError: if there are no credentials or the configuration is invalid.
+    """
+    if is_enough := not profile and _environment_is_enough(environment, given=credentials is not None):
+        credentials = _usable(credentials or _credentials_in(environment))
+        aws = _settings_in(environment)
+    else:
+        from s3_uploader.stores.s3.aws_settings import read_settings
+
+        aws = read_settings(profile, environment, needs_endpoint=endpoint_url is None, is_on=_is_on)
+    endpoint = locate(
+        bucket=bucket,
+        endpoint_url=aws.endpoint_url if endpoint_url is None else endpoint_url,
+        region=region or aws.region,
+        addressing_style=aws.addressing_style if addressing_style == "auto" else addressing_style,
+        ca_bundle=aws.ca_bundle or environment.get("REQUESTS_CA_BUNDLE"),
+        client_certificate_file=client_certificate_file,
+        special=_special(bucket, aws),
+        environment=environment,
+    )
+    if _is_on(aws.signs_payload):
+        endpoint = msgspec.structs.replace(endpoint, signs_payload=True)
+    if credentials is None:
+        from s3_uploader.stores.s3.aws_settings import renewed_credentials
+
+        renewed = renewed_credentials(aws.session, usable=_usable)
+        return Access(endpoint, renewed, aws.session, renewed.renew)
+    usable = credentials
+    if not is_enough:
+        usable = _usable(credentials)
+        aws.session.set_credentials(usable.access_key, usable.secret_key, usable.token or None)
+    return Access(endpoint, lambda: usable, aws.session)
+
+
+def _credentials_in(environment: Mapping[str, str]) -> Credentials:
+    return Credentials(
+        environment["AWS_ACCESS_KEY_ID"],
+        environment["AWS_SECRET_ACCESS_KEY"],
+        environment.get("AWS_SESSION_TOKEN", ""),
+    )
+
+
+def _settings_in(environment: Mapping[str, str]) -> AwsSettings:
+    ignores_urls = _is_on(environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"))
+    url = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
+    return AwsSettings(
+        endpoint_url=None if ignores_urls else url,
+        region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION"),
+        ca_bundle=environment.get("AWS_CA_BUNDLE"),
+        dualstack=environment.get("AWS_USE_DUALSTACK_ENDPOINT", ""),
+        fips=environment.get("AWS_USE_FIPS_ENDPOINT", ""),
+    )
+
+
+def _environment_is_enough(environment: Mapping[str, str], *, given: bool = False) -> bool:
+    """Whether the credentials are static, without a profile or a configuration file that could add to them.
+
+    :param given: a calling program has given the credentials.
+    """
+    if not given and not (environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY")):
+        return False
+    if environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE"):
+        return False
+    files = (
+        environment.get("AWS_CONFIG_FILE") or "~/.aws/config",
+        environment.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+    )
+    # /dev/null is a common way to say that there is no file; a device is not a file.
+    return not any(os.path.isfile(os.path.expanduser(name)) for name in files)
+
+
+def _special(bucket: str, aws: AwsSettings) -> str:
+    if bucket.startswith("arn:"):
+        return "the bucket is an ARN"
+    if bucket.endswith("--x-s3"):
+        return "the bucket is a directory bucket"
+    for name, value in (("dual-stack", aws.dualstack), ("FIPS", aws.fips), ("accelerated", aws.accelerate)):
+        if _is_on(value):
+            return f"the AWS configuration asks for {name} endpoints"
+    return ""
+
+
 def locate(
     *,
     bucket: str,
@@ -157,8 +269,8 @@ def locate(
         given=bool(endpoint_url),
         ca_file=ca_bundle or None,
         client_certificate_file=client_certificate_file,
-        proxy=find_proxy(setting),
-        only_boto3=special or strange_proxy(setting),
+        proxy=find_proxy(setting) if setting else None,
+        only_boto3=special or (strange_proxy(setting) if setting else ""),
         direct=not setting,
         doubled_bucket=doubled,
     )
@@ -194,38 +306,6 @@ def _without_bucket(bucket: str, *, host: str, base: str) -> tuple[str, str, boo
     return host, base, False
 
 
-class Proxy(msgspec.Struct, frozen=True):
-    """An HTTP proxy, chosen from ``HTTPS_PROXY`` and ``NO_PROXY`` by the rules of ``urllib.request`` and botocore.
-
-    :param authorization: the header that it requires, or empty.
-    """
-
-    host: str
-    port: int
-    authorization: str = ""
-
-
-def find_proxy(setting: str) -> Proxy | None:
-    """The proxy of a setting; ``None`` if there is none, or its URL is not supported."""
-    found = SERVER_URL.match(setting)
-    if found is None:
-        return None
-    authorization = ""
-    if found["user"]:
-        import base64
-        from urllib.parse import unquote
-
-        authorization = "Basic " + base64.b64encode(unquote(found["user"]).encode()).decode()
-    return Proxy(found["host"].strip("[]"), int(found["port"] or 80), authorization)
-
-
-def strange_proxy(setting: str) -> str:
-    """Why only botocore may support the proxy of a setting; the setting must not be ignored."""
-    if not setting or (setting.lower().startswith("http://") and SERVER_URL.match(setting)):
-        return ""
-    return f"the proxy is not an http proxy ({setting.partition('://')[0]})"
-
-
 def proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, str]) -> str:
     """The URL of the proxy in the environment, empty if there is none for this host."""
     name = "https_proxy" if tls else "http_proxy"
@@ -233,51 +313,44 @@ def proxy_setting(host: str, port: int, *, tls: bool, environment: Mapping[str, 
     if value is None and (tls or "REQUEST_METHOD" not in environment):
         # In a CGI program HTTP_PROXY may come from a header of the request ("httpoxy"), so it is ignored there.
         value = environment.get(name.upper())
-    if not value or _bypasses(host, port, environment):
+    if not value or bypasses(host, port, environment):
         return ""
     value = value.strip()
     return value if "://" in value else f"http://{value}"
 
 
-def _bypasses(host: str, port: int, environment: Mapping[str, str]) -> bool:
-    import ipaddress  # imported only in runs with a proxy
-
-    value = environment.get("no_proxy", environment.get("NO_PROXY", ""))
-    if value.strip() == "*":
-        return True
-    bare = host.lower().strip("[]")
-    address = _address(bare)
-    # Blanks separate, too, as in curl.
-    for entry in value.lower().replace(",", " ").split():
-        if "/" in entry and address is not None:
-            # Networks, as in curl and Go; urllib does not support them.
-            with contextlib.suppress(ValueError):
-                if address in ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False):
-                    return True
-            continue
-        name, wanted_port = _host_and_port(entry)
-        if not name or (wanted_port and wanted_port != str(port)):
-            continue
-        if bare == name or bare.endswith(f".{name}") or (address is not None and address == _address(name)):
-            return True
-    return False
+def checksums_when_required(access: Access, environment: Mapping[str, str]) -> bool:
+    """Whether the AWS configuration wants checksum headers only where an operation requires them."""
+    value = environment.get("AWS_REQUEST_CHECKSUM_CALCULATION")
+    if value is None and access.session is not None:
+        value = access.session.get_config_variable("request_checksum_calculation")
+    return str(value or "").strip().lower() == "when_required"
 
 
-def _host_and_port(entry: str) -> tuple[str, str]:
-    """Name and port of an entry of ``NO_PROXY``: ``.example.com``, ``*.example.com``, ``host:9000``, ``[::1]:9000``."""
-    if entry.startswith("["):
-        name, _, rest = entry[1:].partition("]")
-        return name, rest.removeprefix(":")
-    if entry.count(":") > 1:
-        return entry, ""
-    name, _, port = entry.partition(":")
-    return name.removeprefix("*").lstrip("."), port
+def _is_on(value: object) -> bool:
+    """Whether an SDK setting is on. botocore accepts only ``true``, in any case; other SDKs accept more."""
+    return str(value).strip().lower() in _ON
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
+def _usable(credentials: Credentials) -> Credentials:
+    """Check that credentials can be sent in a header. A line break at the end is a common mistake."""
+    secret = credentials.secret_key
+    if secret != secret.strip() or any(character < " " or character == "\x7f" for character in secret):
+        raise StoreError(
+            "The secret key in use begins or ends with a space or a line break, or has a control character.",
+            code="InvalidCredentials",
+            origin=Origin.CREDENTIALS,
+            scope=Scope.DESTINATION,
+            hint="Check AWS_SECRET_ACCESS_KEY, or the source of the credentials. Perhaps a file was read with its "
+            "final line break.",
+        )
+    for name, value in (("access key", credentials.access_key), ("session token", credentials.token)):
+        if not _CREDENTIAL.fullmatch(value):
+            raise StoreError(
+                f"The {name} in use has an invalid character, for example a space or a line break.",
+                code="InvalidCredentials",
+                origin=Origin.CREDENTIALS,
+                scope=Scope.DESTINATION,
+                hint="Check AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, or the source of the credentials.",
+            )
+    return credentials

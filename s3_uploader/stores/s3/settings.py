@@ -11,7 +11,7 @@ import msgspec
 
 from s3_uploader.stores.base import Memory, PutOptions
 from s3_uploader.stores.retry import RetryPolicy
-from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
 from s3_uploader.stores.threads import Timer
@@ -23,7 +23,7 @@ Notice = Callable[[str, str], None]
 
 
 class BucketAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """The address of the bucket; see :func:`s3_uploader.stores.s3.access.resolve`."""
+    """The address of the bucket; see :func:`s3_uploader.stores.s3.endpoint.resolve`."""
 
     bucket: str
     endpoint_url: str | None = None

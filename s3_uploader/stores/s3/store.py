@@ -18,10 +18,9 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.access import Access, checksums_when_required, resolve
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
-from s3_uploader.stores.s3.endpoint import Endpoint
+from s3_uploader.stores.s3.endpoint import Access, Endpoint, checksums_when_required, resolve
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 from s3_uploader.stores.s3.names import NamesUnderWay, is_usual
 from s3_uploader.stores.s3.probe import NameTrial, PlainProbe

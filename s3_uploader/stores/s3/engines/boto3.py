@@ -17,7 +17,7 @@ from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.base import Loop
-from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.boto3_failures import failure_of
 from s3_uploader.stores.s3.engines.bounded import BOUNDS, bound

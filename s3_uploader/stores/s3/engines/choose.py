@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from s3_uploader.core.errors import EngineUnavailable
-from s3_uploader.stores.s3.access import Access
+from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
 
 

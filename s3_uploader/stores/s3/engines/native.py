@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.base import Loop
-from s3_uploader.stores.s3.access import Access
-from s3_uploader.stores.s3.endpoint import Endpoint
+from s3_uploader.stores.s3.endpoint import Access, Endpoint
 from s3_uploader.stores.s3.engines.base import NO_HANDSHAKE, Done, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.connecting import Address, Addresses, LookUp, make_tls_context
 from s3_uploader.stores.s3.engines.connection import Connection, Exchange

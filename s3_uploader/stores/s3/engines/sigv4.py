@@ -14,9 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.credentials import Credentials
-from s3_uploader.stores.s3.endpoint import Endpoint, locate
+from s3_uploader.stores.s3.endpoint import Access, Endpoint, locate
 from s3_uploader.stores.s3.engines.base import Request
 
 _UNSIGNED_HEADERS = frozenset(("content-length", "user-agent", "accept-encoding", "connection", "expect"))

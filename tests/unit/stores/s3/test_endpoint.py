@@ -1,15 +1,17 @@
-"""Where a bucket is, and which proxy is on the way to it."""
+"""Where a bucket is and who we are there."""
 
 from __future__ import annotations
 
 import pytest
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.s3.credentials import Credentials
-from s3_uploader.stores.s3.endpoint import Endpoint, find_proxy, locate, proxy_setting
+from s3_uploader.stores.s3.endpoint import Access, Endpoint, locate, resolve
 
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 EXAMPLE_TIME = 1369353600.0  # Fri, 24 May 2013 00:00:00 GMT
+KEYS = {"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "B"}
+NO_FILES = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 
 
 def located(**settings: object) -> Endpoint:
@@ -102,56 +104,53 @@ def test_a_server_that_is_called_like_the_bucket(url: str) -> None:
     assert not endpoint.doubled_bucket
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, None),
-        ({"http_proxy": "http://proxy:3128"}, ("proxy", 3128)),
-        ({"HTTP_PROXY": "proxy:3128"}, ("proxy", 3128)),
-        ({"HTTP_PROXY": "http://proxy:3128", "REQUEST_METHOD": "GET"}, None),
-        ({"http_proxy": "", "HTTP_PROXY": "http://proxy:3128"}, None),
-        ({"https_proxy": "http://proxy:3128"}, None),
-        ({"http_proxy": "http://proxy:3128", "no_proxy": "*"}, None),
-        ({"http_proxy": "http://proxy:3128", "no_proxy": "other, .example.com"}, None),
-        ({"http_proxy": "http://proxy:3128", "NO_PROXY": "example.com:9000"}, None),
-        ({"http_proxy": "http://proxy:3128", "no_proxy": "ample.com"}, ("proxy", 3128)),
-    ],
-)
-def test_which_proxy_is_used(environment: dict[str, str], expected: tuple[str, int] | None) -> None:
-    """The usual variables count, in the way they do for everybody else."""
-    proxy = find_proxy(proxy_setting("s3.example.com", 9000, tls=False, environment=environment))
-    assert (proxy and (proxy.host, proxy.port)) == expected
+def access(bucket: str = "b", **variables: str) -> Access:
+    """What an environment with these variables, keys and no files says of a bucket; the configuration says nothing."""
+    return resolve(
+        bucket=bucket,
+        endpoint_url=None,
+        region=None,
+        profile=None,
+        addressing_style="auto",
+        environment={**KEYS, **NO_FILES, **variables},
+    )
+
+
+@pytest.mark.parametrize("secret", ["HUSH\n", " HUSH", "HU\tSH", "HUSH\r\n"])
+def test_a_secret_with_a_line_break_is_said(secret: str) -> None:
+    """What would read as a wrong signature is found before the first request."""
+    with pytest.raises(StoreError, match="line break") as caught:
+        access(AWS_SECRET_ACCESS_KEY=secret)
+    assert (caught.value.code, caught.value.scope) == ("InvalidCredentials", Scope.DESTINATION)
+    assert secret.strip() not in str(caught.value)
+
+
+def test_static_credentials_in_the_environment_are_enough() -> None:
+    """With them nothing of botocore is imported, and what the environment says of the endpoint counts."""
+    found = access(
+        AWS_SESSION_TOKEN="C",
+        AWS_DEFAULT_REGION="eu-north-1",
+        AWS_ENDPOINT_URL="http://general",
+        AWS_ENDPOINT_URL_S3="http://special:9000",
+        AWS_CA_BUNDLE="/ca.pem",
+        AWS_SHARED_CREDENTIALS_FILE="/does/not/exist",
+    )
+    assert found.session is None
+    assert found.credentials() == Credentials("A", "B", "C")
+    assert (found.endpoint.url, found.endpoint.region) == ("http://special:9000", "eu-north-1")
+    assert found.endpoint.ca_file == "/ca.pem"
 
 
 @pytest.mark.parametrize(
-    ("host", "no_proxy", "direct"),
+    ("bucket", "variables", "words"),
     [
-        ("10.1.2.3", "10.0.0.0/8", True),
-        ("10.1.2.3", "192.168.0.0/16, 10.1.2.3/32", True),
-        ("11.1.2.3", "10.0.0.0/8", False),
-        ("[2001:db8::1]", "2001:db8::/32", True),
-        ("[2001:db8::1]", "[2001:db8::]/32", True),
-        ("[2001:db9::1]", "[2001:db8::]/32", False),
-        ("10.1.2.3", "localhost 10.0.0.0/8 .example.com", True),
-        ("s3.example.com", "localhost\t.example.com", True),
-        ("s3.example.com", "localhost .example", False),
-        ("[2001:db8::1]", "2001:DB8:0::1", True),
-        ("[2001:db8::1]", "[2001:db8::1]", True),
-        ("[2001:db8::1]", "[2001:db8::1]:9000", True),
-        ("[2001:db8::1]", "[2001:db8::1]:9001", False),
-        ("s3.example.com", "*.example.com", True),
-        ("s3.example.com", "s3.example.com:443", False),
-        ("s3.example.com", "10.0.0.0/8,nonsense/99,/", False),
+        ("arn:aws:s3:us-east-1:123456789012:accesspoint/mine", {}, "ARN"),
+        ("mine--use1-az4--x-s3", {}, "directory bucket"),
+        ("mine", {"AWS_USE_FIPS_ENDPOINT": "true"}, "FIPS"),
+        ("mine", {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "dual-stack"),
+        ("mine", {"AWS_REGION": "us-iso-east-1"}, "partition"),
     ],
 )
-def test_hosts_that_need_no_proxy(host: str, no_proxy: str, direct: bool) -> None:
-    """Names, ports, addresses in any spelling, and networks are known in NO_PROXY, as curl knows them."""
-    environment = {"http_proxy": "http://proxy:3128", "no_proxy": no_proxy}
-    assert (find_proxy(proxy_setting(host, 9000, tls=False, environment=environment)) is None) == direct
-
-
-def test_a_proxy_may_want_a_password() -> None:
-    """Name and password of the proxy's URL become its header."""
-    proxy = find_proxy(proxy_setting("h", 80, tls=False, environment={"http_proxy": "http://me:p%40ss@proxy"}))
-    assert proxy is not None
-    assert proxy.authorization == "Basic bWU6cEBzcw=="
+def test_what_only_boto3_can_reach(bucket: str, variables: dict[str, str], words: str) -> None:
+    """Such buckets are left to boto3, and the reason is one that can be told."""
+    assert words in access(bucket, **variables).endpoint.only_boto3

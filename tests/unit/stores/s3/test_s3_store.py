@@ -17,11 +17,10 @@ import pytest
 from s3_uploader.core.errors import ConflictError, EngineUnavailable, Scope, StoreError, UploadCancelled
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.capabilities import NoMemory
 from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.credentials import Credentials
-from s3_uploader.stores.s3.endpoint import locate
+from s3_uploader.stores.s3.endpoint import Access, locate
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.choose import make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from s3_uploader.core.errors import EngineUnavailable
-from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.credentials import Credentials
-from s3_uploader.stores.s3.endpoint import locate
+from s3_uploader.stores.s3.endpoint import Access, locate
 from s3_uploader.stores.s3.engines.base import EngineSettings
 from s3_uploader.stores.s3.engines.choose import Mock, active_mock, make_engine
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from s3_uploader.stores.s3.access import Access
 from s3_uploader.stores.s3.credentials import Credentials
-from s3_uploader.stores.s3.endpoint import locate
+from s3_uploader.stores.s3.endpoint import Access, locate
 from s3_uploader.stores.s3.engines.base import Failure, Outcome, TransportFailure
 from s3_uploader.stores.s3.engines.connection import Connection
 from s3_uploader.stores.s3.engines.native import NativeEngine

@@ -1,0 +1,67 @@
+"""The AWS settings and credentials that botocore finds: in the AWS tools' files, in a profile, at a machine's role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from s3_uploader.stores.s3.credentials import AwsSettings, Credentials, no_credentials, unusable_configuration
+from s3_uploader.stores.s3.helpers import RenewedCredentials, find
+
+
+def read_settings(
+    profile: str | None, environment: Mapping[str, str], *, needs_endpoint: bool, is_on: Callable[[object], bool]
+) -> AwsSettings:
+    """Read the settings that count for a bucket.
+
+    :param needs_endpoint: the endpoint is not configured otherwise.
+    :param is_on: whether a value switches a setting on.
+    :raises StoreError: if they are invalid.
+    """
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import Session
+
+    try:
+        session = Session(profile=profile)
+        endpoint_url = None
+        if needs_endpoint and not is_on(session.get_config_variable("ignore_configured_endpoint_urls")):
+            endpoint_url = _configured_endpoint(session)
+        nested = session.get_scoped_config().get("s3")
+        s3: dict[str, Any] = nested if isinstance(nested, dict) else {}
+        return AwsSettings(
+            session=session,
+            endpoint_url=endpoint_url,
+            # botocore reads AWS_DEFAULT_REGION only; the other SDKs and the AWS CLI also read AWS_REGION.
+            region=environment.get("AWS_REGION") or session.get_config_variable("region"),
+            addressing_style=s3.get("addressing_style", "auto"),
+            ca_bundle=session.get_config_variable("ca_bundle"),
+            dualstack=str(
+                session.get_config_variable("use_dualstack_endpoint") or s3.get("use_dualstack_endpoint", "")
+            ),
+            fips=str(session.get_config_variable("use_fips_endpoint") or ""),
+            accelerate=str(s3.get("use_accelerate_endpoint", "")),
+            signs_payload=s3.get("payload_signing_enabled"),
+        )
+    except BotoCoreError as error:
+        raise unusable_configuration(str(error)) from None
+
+
+def _configured_endpoint(session: Any) -> str | None:
+    from botocore.configprovider import ConfiguredEndpointProvider
+
+    url: str | None = ConfiguredEndpointProvider(
+        full_config=session.full_config, scoped_config=session.get_scoped_config(), client_name="s3"
+    ).provide()
+    return url
+
+
+def renewed_credentials(session: Any, *, usable: Callable[[Credentials], Credentials]) -> RenewedCredentials:
+    """The credentials of a session.
+
+    :param usable: checks that they can be sent in a header.
+    :raises StoreError: if there are none.
+    """
+    found = find(session)
+    if found is None:
+        raise no_credentials()
+    return RenewedCredentials(found, usable=usable)
