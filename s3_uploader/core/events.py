@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from s3_uploader.core.model import Left, LocationTotals, Receipt, RunReport, Totals
+from s3_uploader.core.model import Left, Receipt, RunReport
 
 if TYPE_CHECKING:
     from s3_uploader.core.findings import Problem, Strangers
@@ -117,6 +117,33 @@ class StrangersFound(msgspec.Struct, frozen=True, kw_only=True):
     matching: int
     found: Strangers
     level: str = "warning"
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """The totals of the ledger over all runs. Pruning its history does not change them.
+
+    ``shipped_files`` includes those that were ``already_there``. A run is a success if its exit code was 0. Times are
+    seconds since the epoch, ``None`` if there was none yet.
+    """
+
+    shipped_files: int = 0
+    shipped_bytes: int = 0
+    already_there: int = 0
+    failed_uploads: int = 0
+    runs: int = 0
+    last_run_at: float | None = None
+    last_success_at: float | None = None
+    last_shipped_at: float | None = None
+
+
+class LocationTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """The totals of one location since the ledger began, with pruned history."""
+
+    location: str
+    files: int
+    bytes: int
+    last_shipped_at: float
+    last_period_begin: float | None
 
 
 class RunFinished(msgspec.Struct, frozen=True):

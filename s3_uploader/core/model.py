@@ -1,4 +1,4 @@
-"""The values that the parts of the program exchange.
+"""The values that the parts of the program exchange, and the counts of a run.
 
 Terms
 -----
@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import enum
 import os
+from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -285,28 +287,101 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         return RunEnd(self.ended_by)
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """The totals of the ledger over all runs. Pruning its history does not change them.
+MOST_LOCATIONS = 500
+"""Most locations that are kept in memory and reported; a spool may have any number."""
+MOST_NOT_FINISHED = 100
+MOST_STRANGERS = 5000
+_STILL_SETTLING_SECONDS = 60.0
+_NOT_FINISHED = (Left.BUSY, Left.FRESH)
+_NOT_WAITING = (Left.VANISHED, Left.SPECIAL, Left.UNMATCHED, Left.EXCLUDED, Left.REMEMBERED)
 
-    ``shipped_files`` includes those that were ``already_there``. A run is a success if its exit code was 0. Times are
-    seconds since the epoch, ``None`` if there was none yet.
+
+def overdue(left: Iterable[tuple[Candidate, Left]], now: float) -> list[tuple[Candidate, Left]]:
+    """Of files that were left as fresh or busy, select those that should be finished by now.
+
+    These are files that are open, and files that still change although the period in their path is long over. A file
+    without a period may grow for any time.
     """
-
-    shipped_files: int = 0
-    shipped_bytes: int = 0
-    already_there: int = 0
-    failed_uploads: int = 0
-    runs: int = 0
-    last_run_at: float | None = None
-    last_success_at: float | None = None
-    last_shipped_at: float | None = None
+    return [
+        (candidate, reason)
+        for candidate, reason in left
+        if reason is Left.BUSY
+        or (candidate.period_end is not None and candidate.period_end + _STILL_SETTLING_SECONDS < now)
+    ]
 
 
-class LocationTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """The totals of one location since the ledger began, with pruned history."""
+class RunCounters:
+    """Counts of one run."""
 
-    location: str
-    files: int
-    bytes: int
-    last_shipped_at: float
-    last_period_begin: float | None
+    def __init__(self) -> None:
+        self.shipped = 0
+        self.shipped_bytes = 0
+        self.already_there = 0
+        self.failures = 0
+        self.troubles = 0
+        self.pruned = 0
+        self.left: Counter[str] = Counter()
+        self.waiting: dict[str, Waiting] = {}
+        self.not_finished: list[tuple[Candidate, Left]] = []
+        self.strangers: list[tuple[tuple[str, ...], str]] = []
+        self.more_strangers = False
+        self.untouchable: Untouchable | None = None
+        self.from_future = 0
+        self.future_example: tuple[Candidate, float] | None = None
+
+    def count_shipped(self, receipt: Receipt) -> None:
+        """Count a file that is at the destination, recorded and disposed of."""
+        self.shipped += 1
+        self.shipped_bytes += receipt.size
+        self.already_there += receipt.already_there
+
+    def count_future(self, candidate: Candidate, seconds: float) -> None:
+        """Count a file whose time is this many seconds in the future."""
+        self.from_future += 1
+        if self.future_example is None:
+            self.future_example = candidate, seconds
+
+    def begin_scan(self) -> None:
+        """Prepare for another scan in the same run: files that are left are counted again, shipped files are not."""
+        self.troubles = 0
+        self.left.clear()
+        self.waiting.clear()
+        self.not_finished.clear()
+        self.strangers.clear()
+        self.more_strangers = False
+        self.untouchable = None
+
+    def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
+        """Count an entry that was left; a candidate still has to be shipped later."""
+        self.left[reason.value] += 1
+        if candidate is not None and reason not in _NOT_WAITING:
+            self.count_waiting(candidate)
+            # Scans begin with the oldest files, so the first ones have been in this state for longest.
+            if reason in _NOT_FINISHED and len(self.not_finished) < MOST_NOT_FINISHED:
+                self.not_finished.append((candidate, reason))
+
+    def count_untouchable(self, entry: Untouchable, candidate: Candidate | None = None) -> None:
+        """Count an entry that cannot be read or removed; the first is remembered as an example."""
+        self.count_left(Left.UNREADABLE, candidate)
+        self.troubles += 1
+        if self.untouchable is None:
+            self.untouchable = entry
+
+    def note_stranger(self, directory: tuple[str, ...], name: str) -> None:
+        """Take note of an entry that is outside the layout; it may be a directory full of files."""
+        if len(self.strangers) < MOST_STRANGERS:
+            self.strangers.append((directory, name))
+        else:
+            self.more_strangers = True
+
+    def count_waiting(self, candidate: Candidate) -> None:
+        """Count a candidate that stays in the spool and still has to be shipped."""
+        since = candidate.data_time
+        waiting = self.waiting.get(candidate.location)
+        if waiting is None:
+            location = candidate.location if len(self.waiting) < MOST_LOCATIONS else OTHER_LOCATIONS
+            waiting = self.waiting.setdefault(location, Waiting(0, 0, since))
+        waiting.files += 1
+        waiting.bytes += candidate.size
+        if since < waiting.oldest:
+            waiting.oldest = since

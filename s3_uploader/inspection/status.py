@@ -15,8 +15,8 @@ from s3_uploader.config.schema import Config
 from s3_uploader.config.share import whole
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import NotMounted, SpoolDenied, SpoolError, StateError, UploaderError
+from s3_uploader.core.events import Totals
 from s3_uploader.core.findings import Problem
-from s3_uploader.core.model import Totals
 from s3_uploader.core.shares import Share
 from s3_uploader.core.text import shown_name
 from s3_uploader.health.notices import hung_of

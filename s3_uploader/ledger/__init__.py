@@ -19,7 +19,7 @@ Importing this is cheap; SQLite is loaded when a ledger is opened.
 
 from __future__ import annotations
 
-from s3_uploader.core.model import LocationTotals
+from s3_uploader.core.events import LocationTotals
 from s3_uploader.ledger.ledger import Ledger
 from s3_uploader.ledger.queries import EndpointMemory, LedgerReader
 from s3_uploader.ledger.rows import FailingRow, HistoryTotals, RunRow, ShippedRow, after_failure, next_pause

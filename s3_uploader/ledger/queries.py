@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from s3_uploader.core.model import Fingerprint, LocationTotals, Totals
+from s3_uploader.core.events import LocationTotals, Totals
+from s3_uploader.core.model import Fingerprint
 from s3_uploader.ledger import columns
 from s3_uploader.ledger.columns import restored
 from s3_uploader.ledger.records import BelievedClock, behind, kept_values, stored

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.counters import RunCounters, overdue
 from s3_uploader.core.errors import StateError, StoreError
 from s3_uploader.core.events import Emit, Notice, RunFinished
-from s3_uploader.core.model import FailureBucket, RunEnd, RunReport
+from s3_uploader.core.model import FailureBucket, Left, RunCounters, RunEnd, RunReport, overdue
 from s3_uploader.core.origins import of_every_file
 from s3_uploader.core.text import shown_duration, shown_name
 from s3_uploader.health import MEMORY_NAME, NOTE_OF_FULL_DISK, NOTHING_SEEN
@@ -91,7 +91,8 @@ class Ending:
         if error is not None:
             level = "info" if reason is RunEnd.DESTINATION_BUSY else "error"
             emit(Notice(level, _sentence(reason, error), about=reason.value))
-        return counters.report(
+        return report_of(
+            counters,
             reason,
             base_dir=base_dir,
             destination=destination,
@@ -110,6 +111,59 @@ def _sentence(reason: RunEnd, error: Exception) -> str:
     if reason is RunEnd.STATE:
         return f"The run was ended, because shipped files cannot be recorded. Files are kept: {error}"
     return str(error)
+
+
+def report_of(
+    counters: RunCounters,
+    end: RunEnd,
+    *,
+    base_dir: str,
+    destination: str,
+    started_at: float,
+    duration: float,
+    message: str = "",
+    code: str = "",
+    origin: str = "",
+    signal_number: int | None = None,
+) -> RunReport:
+    """Make the report of a run with these counts and this end."""
+    failed = counters.failures + counters.troubles
+    waiting = counters.waiting.values()
+    return RunReport(
+        base_dir=base_dir,
+        destination=destination,
+        started_at=started_at,
+        duration=duration,
+        exit_code=exit_code(end, failing=failed + counters.left[Left.WAITING.value], signal_number=signal_number),
+        shipped=counters.shipped,
+        shipped_bytes=counters.shipped_bytes,
+        already_there=counters.already_there,
+        failed=failed,
+        left=dict(counters.left),
+        backlog=sum(there.files for there in waiting),
+        backlog_bytes=sum(there.bytes for there in waiting),
+        oldest_waiting=min((there.oldest for there in waiting), default=None),
+        pruned_directories=counters.pruned,
+        ended_by=end.value,
+        message=message,
+        waiting=dict(counters.waiting),
+        code=code,
+        origin=origin,
+    )
+
+
+def exit_code(end: RunEnd, *, failing: int, signal_number: int | None) -> int:
+    """The exit code of a run.
+
+    A file that waits for its next try keeps the code at 1, because it is still not shipped.
+    """
+    if end is RunEnd.SIGNAL:
+        return 128 + (signal_number or signal.SIGTERM)
+    if end is RunEnd.DESTINATION:
+        return 3
+    if end is RunEnd.STATE or failing:
+        return 1
+    return 0
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,10 +10,9 @@ from typing import Protocol
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import SIMULATED, ConflictError, StoreError, remedy_of
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
-from s3_uploader.core.model import FailureBucket, Fingerprint, Left
+from s3_uploader.core.model import FailureBucket, Fingerprint, Left, RunCounters
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.findings import Problem, Strangers
-from s3_uploader.core.model import RunReport
+from s3_uploader.core.model import RunCounters, RunReport
 from s3_uploader.health import notices
 from s3_uploader.health.said import Sayings
 from s3_uploader.ledger import EndpointMemory, Ledger

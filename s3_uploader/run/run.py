@@ -12,15 +12,14 @@ import msgspec
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError
 from s3_uploader.core.events import Emit, Notice, RunStarted
-from s3_uploader.core.model import RunEnd, RunReport
+from s3_uploader.core.model import RunCounters, RunEnd, RunReport
 from s3_uploader.core.text import counted
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.context import RunContext
-from s3_uploader.run.ending import Done, Ending, conclude
+from s3_uploader.run.ending import Done, Ending, conclude, report_of
 from s3_uploader.run.place import Place, directories_of, open_claims, open_place, verify_mounts
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.spool.lock import Lock, acquire
@@ -144,7 +143,8 @@ def _empty_report(
     message: str = "",
     signal_number: int | None = None,
 ) -> RunReport:
-    return RunCounters().report(
+    return report_of(
+        RunCounters(),
         end,
         base_dir=config.base_dir,
         destination="",

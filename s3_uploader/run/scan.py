@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import FAILING_DISK
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble
-from s3_uploader.core.model import Candidate, Left, RunEnd, Untouchable
+from s3_uploader.core.model import Candidate, Left, RunCounters, RunEnd, Untouchable
 from s3_uploader.run.ending import Ending, RunEnded
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate, is_hidden, original_name
 from s3_uploader.spool.readiness import why_settling

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from s3_uploader.core.control import Clock, StopRequest, start_thread
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import StateError, StoreError, UploaderError
 from s3_uploader.core.events import Event, Notice
-from s3_uploader.core.model import RunEnd
+from s3_uploader.core.model import RunCounters, RunEnd
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.assembly import limits_of, make_settlement, make_store, recalled_sightings, ship
 from s3_uploader.run.context import RunContext

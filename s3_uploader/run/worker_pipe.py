@@ -49,7 +49,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a worker's share.
 
-    :param counters: :class:`~s3_uploader.core.counters.RunCounters`.
+    :param counters: :class:`~s3_uploader.core.model.RunCounters`.
     :param failures: uploads that failed, by kind.
     :param sightings: what was seen of files whose writers may be on other hosts; ``unseen`` is to be reported about
         that.

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from s3_uploader.core.control import Clock, start_thread
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import WITHOUT_MEMORY
 from s3_uploader.core.events import Event
 from s3_uploader.core.interpreter import python
+from s3_uploader.core.model import RunCounters
 from s3_uploader.core.text import quoted
 from s3_uploader.run.worker_pipe import SIGNALS, Frames, Outcome, Task, send
 

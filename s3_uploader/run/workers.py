@@ -16,10 +16,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import Scope, StateError, StoreError
 from s3_uploader.core.events import Emit, Event, Notice, Uploaded
-from s3_uploader.core.model import RunEnd
+from s3_uploader.core.model import (
+    MOST_LOCATIONS,
+    MOST_NOT_FINISHED,
+    MOST_STRANGERS,
+    OTHER_LOCATIONS,
+    RunCounters,
+    RunEnd,
+    Waiting,
+)
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration
 from s3_uploader.run.ending import Ending
@@ -277,7 +284,7 @@ class Workers:
         for worker in self._workers:
             worker.end()
             outcome = worker.outcome
-            self._counters.absorb(worker.counters if outcome is None else outcome.counters)
+            _absorb(self._counters, worker.counters if outcome is None else outcome.counters)
             for bucket, uploads in ({} if outcome is None else outcome.failures).items():
                 settlement.failed_uploads[bucket] += uploads
 
@@ -286,3 +293,27 @@ class Workers:
         for worker in self._workers:
             if worker.outcome is not None:
                 sightings.absorb(worker.outcome.sightings, worker.outcome.unseen)
+
+
+def _absorb(counters: RunCounters, other: RunCounters) -> None:
+    """Add the counts of another process of the same run."""
+    counters.shipped += other.shipped
+    counters.shipped_bytes += other.shipped_bytes
+    counters.already_there += other.already_there
+    counters.failures += other.failures
+    counters.troubles += other.troubles
+    counters.pruned += other.pruned
+    counters.left.update(other.left)
+    for name, there in other.waiting.items():
+        location = name if name in counters.waiting or len(counters.waiting) < MOST_LOCATIONS else OTHER_LOCATIONS
+        here = counters.waiting.setdefault(location, Waiting(0, 0, there.oldest))
+        here.files += there.files
+        here.bytes += there.bytes
+        here.oldest = min(here.oldest, there.oldest)
+    counters.not_finished = [*counters.not_finished, *other.not_finished][:MOST_NOT_FINISHED]
+    strangers = [*counters.strangers, *other.strangers]
+    counters.more_strangers |= other.more_strangers or len(strangers) > MOST_STRANGERS
+    counters.strangers = strangers[:MOST_STRANGERS]
+    counters.untouchable = counters.untouchable or other.untouchable
+    counters.from_future += other.from_future
+    counters.future_example = counters.future_example or other.future_example

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from s3_uploader.core.events import RunMeasured
-from s3_uploader.core.model import RunReport, Totals, Waiting
+from s3_uploader.core.events import RunMeasured, Totals
+from s3_uploader.core.model import RunReport, Waiting
 from s3_uploader.monitoring.metrics.exposition import FAMILIES
 from s3_uploader.monitoring.metrics.samples import CAUSES, exposition
 from tests.servers.fixtures import or_skip

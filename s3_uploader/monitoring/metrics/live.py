@@ -11,15 +11,17 @@ import msgspec
 from s3_uploader.core.control import Clock
 from s3_uploader.core.events import (
     Event,
+    LocationTotals,
     Measurement,
     RunMeasured,
     RunNotBegun,
     RunStarted,
+    Totals,
     Uploaded,
     UploadFailed,
     UploadStarted,
 )
-from s3_uploader.core.model import LocationTotals, RunReport, Totals
+from s3_uploader.core.model import RunReport
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.exposition import Samples, blocks, joined
 from s3_uploader.monitoring.metrics.samples import attempt_samples, nothing_yet, oldest_samples, run_samples

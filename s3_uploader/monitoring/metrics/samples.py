@@ -6,9 +6,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from s3_uploader._version import __version__
-from s3_uploader.core.events import MOST_LOCATIONS, ActiveProblem, Measurement, RunInProgress, RunMeasured
+from s3_uploader.core.events import (
+    MOST_LOCATIONS,
+    ActiveProblem,
+    LocationTotals,
+    Measurement,
+    RunInProgress,
+    RunMeasured,
+    Totals,
+)
 from s3_uploader.core.findings import Cause
-from s3_uploader.core.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
+from s3_uploader.core.model import OTHER_LOCATIONS, Left, RunReport, Waiting
 from s3_uploader.core.text import shown_name
 from s3_uploader.monitoring.metrics.exposition import Blocks, Samples, blocks, blocks_of, joined
 

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from s3_uploader.config import from_mapping
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import LockHeld
 from s3_uploader.core.events import Event, Notice, StrangersFound
 from s3_uploader.core.findings import Cause, Stranger, Strangers
-from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.model import Candidate, Left, RunCounters
 from s3_uploader.health import MEMORY_NAME, NOTHING_SEEN
 from s3_uploader.health.notices import Seen, note, step_aside
 from s3_uploader.ledger import EndpointMemory

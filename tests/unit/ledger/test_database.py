@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.model import Totals
+from s3_uploader.core.events import Totals
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
 from tests.ledger_values import set_aside_in, shipped

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.model import FailureBucket, Fingerprint, Totals
+from s3_uploader.core.events import Totals
+from s3_uploader.core.model import FailureBucket, Fingerprint
 from s3_uploader.ledger import (
     EndpointMemory,
     FailingRow,

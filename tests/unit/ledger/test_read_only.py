@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.model import Totals
+from s3_uploader.core.events import Totals
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from tests.ledger_values import NOW, shipped

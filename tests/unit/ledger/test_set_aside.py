@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.model import Totals
+from s3_uploader.core.events import Totals
 from s3_uploader.ledger import Ledger, database
 from s3_uploader.ledger.connection import Journal
 from s3_uploader.ledger.read_only import ReadOnlyDatabase

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.events import Event, Notice, RunFinished, RunMeasured, RunNotBegun, RunStarted
-from s3_uploader.core.model import RunReport, Totals
+from s3_uploader.core.events import Event, Notice, RunFinished, RunMeasured, RunNotBegun, RunStarted, Totals
+from s3_uploader.core.model import RunReport
 from s3_uploader.monitoring import ping
 from s3_uploader.monitoring.monitor import Monitoring, NoTail
 from tests.fakes import FakeClock

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from s3_uploader.core.control import StopRequest
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.errors import Scope
 from s3_uploader.core.events import Event, Notice
+from s3_uploader.core.model import RunCounters
 from s3_uploader.run import pipeline, worker_process, workers
 from s3_uploader.run.ending import Ending
 from s3_uploader.run.worker_pipe import READY, Task

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core.counters import RunCounters
 from s3_uploader.core.events import Event, Notice
+from s3_uploader.core.model import RunCounters
 from s3_uploader.run import pipeline, workers
 from s3_uploader.run.worker_pipe import Task
 from s3_uploader.run.workers import Workers

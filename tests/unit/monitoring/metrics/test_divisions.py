@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core.events import Event, RunMeasured, RunNotBegun
-from s3_uploader.core.model import RunReport, Totals
+from s3_uploader.core.events import Event, RunMeasured, RunNotBegun, Totals
+from s3_uploader.core.model import RunReport
 from s3_uploader.core.shares import parse
 from s3_uploader.monitoring.metrics.textfile import MetricsFile
 

@@ -12,14 +12,16 @@ from s3_uploader.core.events import (
     ActiveProblem,
     Event,
     FileLeft,
+    LocationTotals,
     RunMeasured,
     RunNotBegun,
     RunStarted,
+    Totals,
     Uploaded,
     UploadFailed,
     UploadStarted,
 )
-from s3_uploader.core.model import Left, LocationTotals, Proof, Receipt, RunReport, Totals, Waiting
+from s3_uploader.core.model import Left, Proof, Receipt, RunReport, Waiting
 from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
 from s3_uploader.monitoring.metrics.live import Live
 from tests.fakes import NOW, FakeClock

@@ -20,12 +20,14 @@ from s3_uploader.core.events import (
     MOST_LOCATIONS,
     ActiveProblem,
     Event,
+    LocationTotals,
     Notice,
     RunInProgress,
     RunMeasured,
     RunNotBegun,
+    Totals,
 )
-from s3_uploader.core.model import OTHER_LOCATIONS, Left, LocationTotals, RunReport, Totals, Waiting
+from s3_uploader.core.model import OTHER_LOCATIONS, Left, RunReport, Waiting
 from s3_uploader.monitoring.metrics import textfile
 from s3_uploader.monitoring.metrics.exposition import FAMILIES, PREFIX
 from s3_uploader.monitoring.metrics.samples import CAUSES, OUTCOMES, exposition

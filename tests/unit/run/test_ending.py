@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from s3_uploader.core.counters import RunCounters, exit_code
-from s3_uploader.core.model import OTHER_LOCATIONS, Left, Proof, Receipt, RunEnd, Waiting
+from s3_uploader.core.model import OTHER_LOCATIONS, Left, Proof, Receipt, RunCounters, RunEnd, Waiting
+from s3_uploader.run.ending import exit_code, report_of
 from tests.fakes import NOW, candidate
 
 
@@ -46,7 +46,7 @@ def test_counts() -> None:
         counters.count_left(reason, undated)
     counters.count_left(Left.UNREADABLE)
     counters.pruned = 2
-    report = counters.report(RunEnd.DONE, base_dir="/spool", destination="bucket", started_at=NOW, duration=1.5)
+    report = report_of(counters, RunEnd.DONE, base_dir="/spool", destination="bucket", started_at=NOW, duration=1.5)
     assert (report.shipped, report.shipped_bytes, report.already_there) == (2, 15, 1)
     assert (report.backlog, report.backlog_bytes, report.oldest_waiting) == (2, 7, NOW - 60)
     assert report.left == {
@@ -66,7 +66,7 @@ def test_waiting_files_keep_the_code() -> None:
     """A file that failed before and waits for its next try is still not shipped: the exit code says so."""
     counters = RunCounters()
     counters.count_left(Left.WAITING, candidate("a"))
-    report = counters.report(RunEnd.DONE, base_dir="/", destination="", started_at=0, duration=0)
+    report = report_of(counters, RunEnd.DONE, base_dir="/", destination="", started_at=0, duration=0)
     assert (report.exit_code, report.failed) == (1, 0)
 
 
@@ -78,7 +78,7 @@ def test_what_waits_is_counted_by_location() -> None:
     counters.count_left(Left.VANISHED, candidate("hall/d"))
 
     def waiting() -> dict[str, Waiting]:
-        return counters.report(RunEnd.DONE, base_dir="/", destination="", started_at=0, duration=0).waiting
+        return report_of(counters, RunEnd.DONE, base_dir="/", destination="", started_at=0, duration=0).waiting
 
     assert waiting() == {"hall": Waiting(2, 3, NOW - 9), "attic": Waiting(1, 4, NOW - 7)}
     counters.begin_scan()
@@ -90,7 +90,7 @@ def test_very_many_locations_take_no_more_memory() -> None:
     counters = RunCounters()
     for number in range(2000):
         counters.count_left(Left.FRESH, candidate(f"room-{number}/a", size=2, period_begin=NOW - number))
-    report = counters.report(RunEnd.DONE, base_dir="/", destination="", started_at=0, duration=0)
+    report = report_of(counters, RunEnd.DONE, base_dir="/", destination="", started_at=0, duration=0)
     assert len(report.waiting) == 501
     assert report.waiting[OTHER_LOCATIONS] == Waiting(1500, 3000, NOW - 1999)
     assert (report.backlog, report.backlog_bytes, report.oldest_waiting) == (2000, 4000, NOW - 1999)
