@@ -1,4 +1,4 @@
-"""The ledger's file for a run: opening, transactions, and recovery from damage.
+"""The ledger's file: which journal it gets, how a run opens it and writes transactions, the version of its tables.
 
 Durability (https://www.sqlite.org/pragma.html#pragma_synchronous): in WAL mode ``FULL`` makes a commit wait until it is
 on the disk; ``NORMAL`` leaves that to later, and a power cut may then undo the last commits but never damages the
@@ -11,44 +11,70 @@ miss a journal that was made a moment ago, and mistake a half-written ledger for
 from __future__ import annotations
 
 import contextlib
+import enum
 import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from s3_uploader.core.errors import StateError
+from s3_uploader.core.procfs import file_system_at, is_local
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.connection import (
-    Journal,
-    Parameters,
-    Row,
-    alone,
-    directory_locked,
-    fetched,
-    identity_of,
-    is_complete,
-    is_moved,
-    journal_of,
-    look_anew,
-    map_no_index,
-    migrate,
-    our_version,
-    rollback_journal,
-    share_again,
-    uri,
-)
-from s3_uploader.ledger.schema import VERSION, ForeignFile
-from s3_uploader.ledger.state_directory import create_state_directory, give_up_reserve
-from s3_uploader.ledger.trouble import FILES_ARE_KEPT, explained, is_damage, refuse_special
+from s3_uploader.ledger.schema import ADDED_COLUMNS, APPLICATION_ID, MIGRATIONS, VERSION, ForeignFile
+from s3_uploader.ledger.state_directory import create_state_directory, directory_locked, give_up_reserve, identity_of
+from s3_uploader.ledger.trouble import explained, is_damage, not_converted, refuse_special
 
+Row = tuple[Any, ...]
+Parameters = Sequence[Any] | Mapping[str, Any]
 Result = TypeVar("Result")
 
+_WRITES_IN_PLACE = frozenset(("ext2", "ext3", "ext4", "f2fs", "jfs", "ramfs", "reiserfs", "tmpfs", "xfs"))
+_SMALLEST_BLOCK = 4096
+_LOCKS_LOOK_ANEW = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gfs2", "ocfs2", "lustre", "gpfs")
 _LARGE_WAL = 256 * 1024
 _LARGE_JOURNAL = 1024 * 1024
 _CACHES_EXPIRE = 2.0
 """Seconds after which a file system in user space has refreshed a file's attributes."""
+
+
+class Journal(enum.Enum):
+    """How a ledger is written, which depends on its file system.
+
+    A write-ahead log (WAL) costs one ``fsync`` a commit and lets people read while a run writes. It needs two things.
+    Its index is memory that all processes map, so they must be on one host (https://www.sqlite.org/wal.html). And that
+    memory is a file: if the file system has no room for a page of it when the page is written, the kernel kills the
+    process with SIGBUS. On a file system that writes blocks in place, in blocks of at least a page, SQLite has reserved
+    the room before. Everywhere else the rollback journal is used, which maps nothing and costs more ``fsync``.
+    """
+
+    WAL = "a write-ahead log"
+    ROLLBACK = "a rollback journal"
+    CAUTIOUS = "a rollback journal with exclusive access, and a fresh open for each"
+
+
+def journal_of(directory: str) -> Journal:
+    """The journal for a ledger in this directory; the safest one for an unknown file system."""
+    try:
+        descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return Journal.WAL  # SQLite says what is wrong with it
+    try:
+        return choose(file_system_at(descriptor), block=os.fstatvfs(descriptor).f_bsize)
+    except OSError:
+        return Journal.CAUTIOUS
+    finally:
+        os.close(descriptor)
+
+
+def choose(file_system: str, *, block: int) -> Journal:
+    """:func:`journal_of` by the type of the file system (empty if unknown) and the size of its blocks."""
+    if file_system in _WRITES_IN_PLACE and block >= _SMALLEST_BLOCK:
+        return Journal.WAL
+    if is_local(file_system) or file_system.startswith(_LOCKS_LOOK_ANEW):
+        return Journal.ROLLBACK
+    return Journal.CAUTIOUS
 
 
 class Database:
@@ -81,7 +107,7 @@ class Database:
 
         :raises StateError: if it cannot be committed; then nothing is written.
         """
-        if is_moved(self._path, self._identity, self._journal):
+        if _is_moved(self._path, self._identity, self._journal):
             self._begin_again()
         return self._with_reserve(lambda: self._with_second_chance(lambda: self._transact(work, durable=durable)))
 
@@ -150,11 +176,18 @@ class Database:
         if self._journal is not Journal.CAUTIOUS:
             yield
             return
+        with self._exclusively_opened():
+            self._roll_back_from_now_on()
+            yield
+
+    @contextlib.contextmanager
+    def _exclusively_opened(self) -> Iterator[None]:
+        from s3_uploader.ledger.exclusive import alone, look_anew
+
         with alone(self._directory, seconds=self._busy_seconds):
             look_anew(self._path)
             try:
                 self._connect()
-                self._roll_back_from_now_on()
                 yield
             finally:
                 self._disconnect()
@@ -199,29 +232,18 @@ class Database:
 
     def _begin_again(self) -> None:
         """Reopen the path after its file was removed or replaced: nobody would ever read what that one contains."""
-        from s3_uploader.ledger.set_aside import was_set_aside
+        from s3_uploader.ledger.set_aside import say_lost
 
         opened = self._identity
         self._disconnect()
         create_state_directory(self._directory)
         self._with_reserve(self._open)
-        if was_set_aside(self._path, opened):
-            return  # by another process, which has said it
-        self._notice(
-            f"The ledger {shown_name(self._path)} was removed or replaced during the run, which goes on with the one "
-            "in its place. No file is lost by this, only the history. Stop all runs before you move the state "
-            "directory or restore it."
-        )
+        say_lost(self._path, opened, self._notice)
 
     def _open_once(self) -> None:
         if self._journal is Journal.CAUTIOUS:
-            with alone(self._directory, seconds=self._busy_seconds):
-                look_anew(self._path)
-                try:
-                    self._connect()
-                    self._prepare()
-                finally:
-                    self._disconnect()
+            with self._exclusively_opened():
+                self._prepare()
             return
         # Not while another process replaces the file: SQLite finds the WAL by its name, and would take the new file's
         # WAL for that of the old one.
@@ -241,6 +263,8 @@ class Database:
         self._connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         self._identity = identity_of(self._path)
         if self._journal is not Journal.WAL:
+            from s3_uploader.ledger.exclusive import map_no_index
+
             map_no_index(self._connection)
 
     def _disconnect(self) -> None:
@@ -261,34 +285,23 @@ class Database:
         except sqlite3.OperationalError as error:
             if self._journal is Journal.WAL or "locked" not in str(error) or not os.path.exists(self._path + "-wal"):
                 raise
-            raise self._not_converted() from error
-        if version < VERSION or not is_complete(connection):
+            raise not_converted(self._path) from error
+        if version < VERSION or _missing(connection):
             self._transact(migrate, durable=True)
         connection.execute("SELECT only FROM totals").fetchall()
 
     def _roll_back_from_now_on(self) -> None:
         """Switch to a rollback journal. A write-ahead log is removed once no other process has the ledger open."""
+        from s3_uploader.ledger.exclusive import share_again
+
         for statement in ("journal_mode = PERSIST", f"journal_size_limit = {_LARGE_JOURNAL}", "synchronous = FULL"):
             self._connection.execute(f"PRAGMA {statement}").fetchall()
         share_again(self._connection)
 
-    def _not_converted(self) -> StateError:
-        return StateError(
-            f"The ledger {shown_name(self._path)} has a write-ahead log, which is not safe on its file system, and "
-            "cannot be switched to another journal, because another process has it open.",
-            hint="End that process (an older version of this program, perhaps on another host), or name a state_dir on "
-            f"a local file system. {FILES_ARE_KEPT}",
-        )
-
     def _set_aside(self, reason: str) -> None:
         from s3_uploader.ledger.set_aside import set_aside
 
-        target = set_aside(self._path, reason=reason, opened=self._identity, now=self._clock())
-        if target is not None:
-            self._notice(
-                f"The ledger was damaged ({reason}); it is now {shown_name(target)} and a new one has been started. "
-                "No file is lost by this, only the history."
-            )
+        set_aside(self._path, reason=reason, opened=self._identity, now=self._clock(), notice=self._notice)
 
 
 def _switch_to_wal(connection: sqlite3.Connection, timeout: float) -> None:
@@ -302,3 +315,74 @@ def _switch_to_wal(connection: sqlite3.Connection, timeout: float) -> None:
             if "locked" not in str(error) or time.monotonic() > ends_at:
                 raise
         time.sleep(0.01)
+
+
+def uri(path: str, query: str) -> str:
+    """The address of a file, for :func:`sqlite3.connect` with ``uri``."""
+    quoted = os.path.abspath(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{quoted}?{query}"
+
+
+def rollback_journal(path: str) -> str:
+    """The path of a ledger's rollback journal."""
+    return path + "-journal"
+
+
+def _is_moved(path: str, opened: tuple[int, int] | None, journal: Journal) -> bool:
+    """Whether the file that was opened is no longer in its place.
+
+    Another file counts only where files have lasting numbers, as they have where a write-ahead log is used.
+    """
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # SQLite says what is wrong with it
+    return journal is Journal.WAL and (status.st_dev, status.st_ino) != opened
+
+
+def fetched(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[Row]:
+    """All rows of a query."""
+    return connection.execute(sql, parameters).fetchall()
+
+
+def our_version(connection: sqlite3.Connection, path: str) -> int:
+    """The version of the schema; 0 for an empty file."""
+    # One statement, so one moment: another process may just be creating it.
+    ((application, version, tables),) = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchall()
+    if application != APPLICATION_ID and (application or version or tables):
+        raise ForeignFile("it is a database of another program")
+    if version > VERSION:
+        raise StateError(
+            f"The ledger {shown_name(path)} was written by a newer version of this program "
+            f"(schema {version}, this one knows {VERSION}).",
+            hint="Install that version again, or move the ledger away. Without it no file is lost, only the history.",
+        )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a ledger to this version. To be called in a transaction."""
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    for step in MIGRATIONS[version:]:
+        for statement in step:
+            connection.execute(statement)
+    for table, column, declaration in _missing(connection):
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _missing(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    present = {table: columns_of(connection, table) for table in {table for table, _, _ in ADDED_COLUMNS}}
+    return [added for added in ADDED_COLUMNS if added[1] not in present[added[0]]]
+
+
+def columns_of(connection: sqlite3.Connection, table: str, schema: str = "main") -> set[str]:
+    """The names of the columns that a table of a ledger has."""
+    rows = connection.execute("SELECT name FROM pragma_table_info(?, ?)", (table, schema)).fetchall()
+    return {name for (name,) in rows}

@@ -15,7 +15,7 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.files import open_at_once
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.connection import has_log
+from s3_uploader.ledger.read_only import has_log
 from s3_uploader.ledger.schema import APPLICATION_ID
 from s3_uploader.ledger.state_directory import LEDGER_NAME
 

@@ -22,10 +22,11 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger import counts, offline
 from s3_uploader.ledger.columns import SHIPPED_COLUMNS
-from s3_uploader.ledger.connection import absent_columns, migrate
 from s3_uploader.ledger.counts import Input
 from s3_uploader.ledger.coverage import NOTED_AS as COVERAGE
+from s3_uploader.ledger.database import columns_of, migrate
 from s3_uploader.ledger.ledger import NONE_UNAUDITED
+from s3_uploader.ledger.schema import OF_OLDER
 from s3_uploader.ledger.state_directory import RESERVE_NAME
 from s3_uploader.ledger.trouble import explained
 
@@ -239,7 +240,7 @@ class _Merger:
 
     def _selected(self, table: str, names: Sequence[str]) -> str:
         """The columns of a table of the attached ledger, with a default for those that an older ledger lacks."""
-        absent = absent_columns(self._connection, table, "ledger")
+        absent = _absent_columns(self._connection, table, "ledger")
         return ", ".join(
             f"{absent[name.strip(chr(34))]} AS {name}" if name.strip('"') in absent else f"{table}.{name}"
             for name in names
@@ -320,3 +321,9 @@ def _retire(path: str) -> None:
             f"The ledger {shown_name(path)} is merged and cannot be removed: {error.strerror}.",
             hint="Remove it, or its files are counted twice. Merging it again changes nothing.",
         ) from error
+
+
+def _absent_columns(connection: sqlite3.Connection, table: str, schema: str) -> dict[str, str]:
+    """The columns that a table of an attached ledger does not have yet, with what stands for them in SQL."""
+    present = columns_of(connection, table, schema)
+    return {column: value for column, value in OF_OLDER.get(table, {}).items() if column not in present}

@@ -1,10 +1,10 @@
 """Rewrites a ledger while no other process has it open: locks it, builds a new one, and replaces it in one step.
 
 A process that opens a ledger locks its directory for that moment
-(:func:`s3_uploader.ledger.connection.directory_locked`). Holding that lock for longer keeps new processes out. SQLite's
-own lock shows the processes that have the ledger open already: with a write-ahead log for as long as it is open, with a
-rollback journal while it is read or written. A run between two of its transactions holds neither, so the caller must
-hold the lock of its spool.
+(:func:`s3_uploader.ledger.state_directory.directory_locked`). Holding that lock for longer keeps new processes out.
+SQLite's own lock shows the processes that have the ledger open already: with a write-ahead log for as long as it is
+open, with a rollback journal while it is read or written. A run between two of its transactions holds neither, so the
+caller must hold the lock of its spool.
 """
 
 from __future__ import annotations
@@ -18,18 +18,11 @@ from collections.abc import Iterator
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.files import insist_on_file, sync_directory, try_flock
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.connection import (
-    COMPANIONS,
-    Journal,
-    alone,
-    has_log,
-    is_half_written,
-    journal_of,
-    look_anew,
-    uri,
-    wait_for,
-)
+from s3_uploader.ledger.database import Journal, journal_of, uri
+from s3_uploader.ledger.exclusive import alone, look_anew, wait_for
+from s3_uploader.ledger.read_only import has_log, is_half_written
 from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
+from s3_uploader.ledger.state_directory import COMPANIONS
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it, not_begun
 
 BUILT = "ledger.new"
@@ -76,7 +69,7 @@ def attach(connection: sqlite3.Connection, path: str, name: str = "ledger") -> b
     try:
         query = "mode=rw" if is_writable else "mode=ro&immutable=1"
         connection.execute(f"ATTACH ? AS {name}", (uri(path, query),))
-        # Must come before the first read, so that no index of a write-ahead log is mapped (connection.map_no_index).
+        # Must come before the first read, so that no index of a write-ahead log is mapped (exclusive.map_no_index).
         connection.execute(f"PRAGMA {name}.locking_mode = EXCLUSIVE").fetchall()
         connection.execute("BEGIN EXCLUSIVE" if is_writable else "BEGIN")
         _insist_on_ledger(connection, path, name)

@@ -9,27 +9,23 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from s3_uploader.core.errors import DEAD_MOUNT, StateError, is_of_a_failing_disk
+from s3_uploader.core.files import open_at_once
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.connection import (
-    COMPANIONS,
+from s3_uploader.ledger.database import (
     Journal,
     Parameters,
     Row,
-    alone,
+    columns_of,
     fetched,
-    has_log,
-    is_half_written,
     journal_of,
-    look_anew,
-    look_complete,
-    map_no_index,
     migrate,
     our_version,
     rollback_journal,
-    share_again,
     uri,
 )
-from s3_uploader.ledger.schema import ForeignFile
+from s3_uploader.ledger.exclusive import alone, look_anew, map_no_index, share_again
+from s3_uploader.ledger.schema import OF_OLDER, ForeignFile
+from s3_uploader.ledger.state_directory import COMPANIONS
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it, refuse_special
 
 Result = TypeVar("Result")
@@ -162,7 +158,7 @@ class ReadOnlyDatabase:
                 self._connection = sqlite3.connect(":memory:", isolation_level=None)
                 migrate(self._connection)
             else:
-                look_complete(self._connection)
+                _look_complete(self._connection)
         except (sqlite3.Error, ForeignFile) as error:
             self.close()
             raise explained(error, self._path, reading=True) from error
@@ -197,6 +193,23 @@ class ReadOnlyDatabase:
         return sqlite3.connect(uri(self._path, query), uri=True, timeout=_READER_SECONDS, isolation_level=None)
 
 
+def has_log(path: str) -> bool:
+    """Whether a ledger has a write-ahead log with something in it."""
+    try:
+        return os.path.getsize(path + "-wal") > 0
+    except OSError:
+        return False
+
+
+def is_half_written(path: str) -> bool:
+    """Whether a rollback journal says that a transaction was not finished (https://www.sqlite.org/fileformat.html)."""
+    try:
+        with open_at_once(rollback_journal(path)) as file:
+            return any(file.read(8))
+    except OSError:
+        return False
+
+
 def _recover(path: str) -> None:
     """Finish what a killed run left in the files beside a ledger, if this user may write.
 
@@ -228,3 +241,12 @@ def _is_absent(path: str) -> bool:
             else "Run this as the user that runs the uploads, or as root.",
         ) from error
     return False
+
+
+def _look_complete(connection: sqlite3.Connection) -> None:
+    """Make an older ledger look like one of this version, for a read-only connection."""
+    for table, values in OF_OLDER.items():
+        present = columns_of(connection, table)
+        missing = [f"{value} AS {column}" for column, value in values.items() if column not in present]
+        if missing:
+            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {', '.join(missing)} FROM main.{table}")

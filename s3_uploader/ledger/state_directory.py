@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.errors import DEAD_MOUNT, StateError, is_of_a_failing_disk
 from s3_uploader.core.text import shown_name
 
 LEDGER_NAME = "ledger.sqlite3"
+COMPANIONS = ("-wal", "-shm", "-journal")
+"""Suffixes of the files that SQLite makes beside a ledger."""
 RESERVE_NAME = "reserve"
 RESERVE_SIZE = 256 * 1024
 """Enough for a batch of rows, and its journal or write-ahead log with its index."""
@@ -133,6 +136,29 @@ def not_writable(state_dir: str) -> str:
     if not os.access(place, os.W_OK | os.X_OK):
         return place
     return ledger if os.path.exists(ledger) and not os.access(ledger, os.W_OK) else ""
+
+
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file; ``None`` if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@contextlib.contextmanager
+def directory_locked(directory: str, operation: int) -> Iterator[None]:
+    """Lock the state directory, if possible. It matters only if several processes find the ledger damaged at once."""
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, operation)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _parent(config_state_dir: str | None, environ: Mapping[str, str], uid: int) -> str:

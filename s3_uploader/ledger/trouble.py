@@ -109,6 +109,16 @@ def has_changes_beside_it(path: str) -> StateError:
     )
 
 
+def not_converted(path: str) -> StateError:
+    """The error of a ledger that cannot get the journal that its file system needs."""
+    return StateError(
+        f"The ledger {shown_name(path)} has a write-ahead log, which is not safe on its file system, and "
+        "cannot be switched to another journal, because another process has it open.",
+        hint="End that process (an older version of this program, perhaps on another host), or name a state_dir on "
+        f"a local file system. {FILES_ARE_KEPT}",
+    )
+
+
 def not_begun(path: str) -> StateError:
     """The error for a ledger that was never written to: a run was killed, or met a full disk, while it began it."""
     return StateError(

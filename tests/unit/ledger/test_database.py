@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -14,7 +15,48 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Totals
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
+from s3_uploader.ledger.database import Journal, choose, journal_of
 from tests.ledger_values import set_aside_in, shipped
+
+
+@pytest.mark.parametrize(
+    ("file_system", "block", "journal"),
+    [
+        ("ext4", 4096, Journal.WAL),
+        ("xfs", 4096, Journal.WAL),
+        ("tmpfs", 4096, Journal.WAL),
+        ("ext4", 1024, Journal.ROLLBACK),
+        ("xfs", 512, Journal.ROLLBACK),
+        ("btrfs", 4096, Journal.ROLLBACK),
+        ("zfs", 131072, Journal.ROLLBACK),
+        ("overlay", 4096, Journal.ROLLBACK),
+        ("vfat", 4096, Journal.ROLLBACK),
+        ("nfs", 1048576, Journal.ROLLBACK),
+        ("nfs4", 1048576, Journal.ROLLBACK),
+        ("cifs", 4096, Journal.ROLLBACK),
+        ("smb3", 4096, Journal.ROLLBACK),
+        ("9p", 4096, Journal.ROLLBACK),
+        ("fuse", 4096, Journal.CAUTIOUS),
+        ("fuse.sshfs", 4096, Journal.CAUTIOUS),
+        ("fuseblk", 4096, Journal.CAUTIOUS),
+        ("virtiofs", 4096, Journal.CAUTIOUS),
+        ("", 4096, Journal.CAUTIOUS),
+    ],
+)
+def test_what_the_state_directory_lies_on_decides(file_system: str, block: int, journal: Journal) -> None:
+    """A log is for disks of one host that write in place; what is not known is treated with the most caution."""
+    assert choose(file_system, block=block) is journal
+
+
+def test_a_directory_that_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that is missing is for SQLite to complain of; of one that does not answer nothing is assumed."""
+    assert journal_of(str(tmp_path / "missing")) is Journal.WAL
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fstatvfs", fail)
+    assert journal_of(str(tmp_path)) is Journal.CAUTIOUS
 
 
 def test_a_ledger_that_is_damaged_as_often_as_it_is_begun_ends_the_run(

@@ -12,7 +12,7 @@ import pytest
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Totals
 from s3_uploader.ledger import Ledger, database
-from s3_uploader.ledger.connection import Journal
+from s3_uploader.ledger.database import Journal
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from tests.ledger_values import NOW, PRINT, begin, failing, report, set_aside_in, shipped
 

@@ -1,4 +1,4 @@
-"""Which journal a ledger gets by what it lies on, and that each of them records the same."""
+"""A ledger where a write-ahead log is not safe: what is recorded is the same, and who comes second waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from s3_uploader.ledger import Ledger
 from s3_uploader.ledger import database as database_module
 from s3_uploader.ledger import read_only as read_only_module
 from s3_uploader.ledger import snapshot as snapshot_module
-from s3_uploader.ledger.connection import LOCK_NAME, Journal, alone, choose, journal_of
+from s3_uploader.ledger.database import Journal
+from s3_uploader.ledger.exclusive import LOCK_NAME, alone
 from s3_uploader.ledger.offline import directory_alone
 from s3_uploader.ledger.snapshot import Snapshot
 from tests.ledger_values import shipped
@@ -49,46 +50,6 @@ def journal_mode(path: Path) -> str:
 def maps_an_index() -> bool:
     """Whether this process has mapped the index of a write-ahead log."""
     return "ledger.sqlite3-shm" in Path("/proc/self/maps").read_text()
-
-
-@pytest.mark.parametrize(
-    ("file_system", "block", "journal"),
-    [
-        ("ext4", 4096, Journal.WAL),
-        ("xfs", 4096, Journal.WAL),
-        ("tmpfs", 4096, Journal.WAL),
-        ("ext4", 1024, Journal.ROLLBACK),
-        ("xfs", 512, Journal.ROLLBACK),
-        ("btrfs", 4096, Journal.ROLLBACK),
-        ("zfs", 131072, Journal.ROLLBACK),
-        ("overlay", 4096, Journal.ROLLBACK),
-        ("vfat", 4096, Journal.ROLLBACK),
-        ("nfs", 1048576, Journal.ROLLBACK),
-        ("nfs4", 1048576, Journal.ROLLBACK),
-        ("cifs", 4096, Journal.ROLLBACK),
-        ("smb3", 4096, Journal.ROLLBACK),
-        ("9p", 4096, Journal.ROLLBACK),
-        ("fuse", 4096, Journal.CAUTIOUS),
-        ("fuse.sshfs", 4096, Journal.CAUTIOUS),
-        ("fuseblk", 4096, Journal.CAUTIOUS),
-        ("virtiofs", 4096, Journal.CAUTIOUS),
-        ("", 4096, Journal.CAUTIOUS),
-    ],
-)
-def test_what_the_state_directory_lies_on_decides(file_system: str, block: int, journal: Journal) -> None:
-    """A log is for disks of one host that write in place; what is not known is treated with the most caution."""
-    assert choose(file_system, block=block) is journal
-
-
-def test_a_directory_that_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory that is missing is for SQLite to complain of; of one that does not answer nothing is assumed."""
-    assert journal_of(str(tmp_path / "missing")) is Journal.WAL
-
-    def fail(descriptor: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "fstatvfs", fail)
-    assert journal_of(str(tmp_path)) is Journal.CAUTIOUS
 
 
 @pytest.mark.parametrize("journal", [Journal.ROLLBACK, Journal.CAUTIOUS])
