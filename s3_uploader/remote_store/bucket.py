@@ -21,8 +21,8 @@ from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest, S3Client
 from s3_uploader.stores.s3.endpoint import Access, checksums_when_required
-from s3_uploader.stores.s3.engines.base import Answer, Engine, EngineSettings, Request
-from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
+from s3_uploader.stores.s3.engines.base import Answer, Engine, EngineName, EngineSettings, Request
+from s3_uploader.stores.s3.engines.native import make_engine
 from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.s3.probe import PlainProbe
 from s3_uploader.stores.s3.requests import ObjectHeaders, encode_key

@@ -20,7 +20,7 @@ from s3_uploader.remote_store.local_files import Downloads
 from s3_uploader.remote_store.names import RemoteName, S3Name
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.stores.s3.credentials import Credentials
-from s3_uploader.stores.s3.engines.choose import EngineName
+from s3_uploader.stores.s3.engines.base import EngineName
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

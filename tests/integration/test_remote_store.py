@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, EndpointConnectionError
 
 import s3_uploader as s3
 from s3_uploader.remote_store.bucket import Bucket
-from s3_uploader.stores.s3.engines.choose import EngineName
+from s3_uploader.stores.s3.engines.base import EngineName
 from tests.integration.remote_support import connect
 from tests.servers.base import S3Endpoint, random_name
 from tests.servers.dialects import OLD

@@ -726,8 +726,7 @@ class TestRegions:
             def make(access: Access, name: str, given: EngineSettings, notice: object) -> Engine:
                 return NativeEngine(
                     access=access,
-                    max_connections=8,
-                    connect_timeout_seconds=5,
+                    settings=EngineSettings(max_connections=8, connect_timeout_seconds=5),
                     resolve=lambda host, port: [(socket.AF_INET, ("127.0.0.1", server.port))],
                 )
 

@@ -527,7 +527,7 @@ class TestPace:
         """With a low max_bandwidth and many uploads at once all of them get on, and none is sent twice."""
         import msgspec
 
-        from s3_uploader.stores.s3.engines.choose import make_engine
+        from s3_uploader.stores.s3.engines.native import make_engine
 
         server = make_fault_server()
         store = station.store(
@@ -547,7 +547,7 @@ class TestPace:
         """While the kernel still gets rid of bytes the server is not taken for silent."""
         import msgspec
 
-        from s3_uploader.stores.s3.engines.choose import make_engine
+        from s3_uploader.stores.s3.engines.native import make_engine
         from tests.servers.fault_script import slow_body
 
         server = make_fault_server()

@@ -12,8 +12,8 @@ import msgspec
 from s3_uploader.stores.base import Memory, PutOptions
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.endpoint import Access
-from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
-from s3_uploader.stores.s3.engines.choose import EngineName, make_engine
+from s3_uploader.stores.s3.engines.base import Engine, EngineName, EngineSettings
+from s3_uploader.stores.s3.engines.native import make_engine
 from s3_uploader.stores.threads import Timer
 
 BYTES_IN_FLIGHT = 64 * 2**20

@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -30,6 +30,9 @@ DOCUMENT_BYTES = 64 * 1024
 """Most bytes of the body of an answer that is a short document, or of an error's document."""
 _SLOWEST_HANDLING = 64 * 1024
 """Bytes per second at which a server, or a proxy before it, is expected to process a body before it answers."""
+
+MOTO = "moto.core.models"
+"""The module of moto that tells whether a mock is active."""
 
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 """The value of the header Content-Range."""
@@ -130,6 +133,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 Outcome: TypeAlias = Answer | Failure
 Done: TypeAlias = Callable[[Outcome], None]
+EngineName: TypeAlias = Literal["auto", "native", "boto3"]
 
 
 class Sending(Protocol):

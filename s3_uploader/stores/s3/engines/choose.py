@@ -1,15 +1,14 @@
-"""The choice of the engine: the native one if it supports the settings, else boto3; moto's mocks need boto3."""
+"""The choice of another engine than the native one: boto3, where the settings or moto's mocks need it."""
 
 from __future__ import annotations
 
 import enum
 import sys
 from collections.abc import Callable
-from typing import Literal, TypeAlias
 
 from s3_uploader.core.errors import EngineUnavailable
 from s3_uploader.stores.s3.endpoint import Access
-from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
+from s3_uploader.stores.s3.engines.base import MOTO, Engine, EngineName, EngineSettings
 
 
 class Mock(enum.Enum):
@@ -26,7 +25,7 @@ def active_mock() -> Mock:
     It replaces botocore, and sockets of our own bypass it: a test with a mock would write to the real bucket. moto is
     never imported for this check.
     """
-    models = sys.modules.get("moto.core.models")
+    models = sys.modules.get(MOTO)
     if models is None:
         return Mock.NONE
     # Every mode except that of a server or a proxy uses this stub; moto 4 and 5 have it.
@@ -38,15 +37,12 @@ def active_mock() -> Mock:
     return Mock.NONE
 
 
-EngineName: TypeAlias = Literal["auto", "native", "boto3"]
-
-
-def make_engine(
+def other_engine(
     access: Access, name: EngineName, settings: EngineSettings, notice: Callable[[str, str], None]
-) -> Engine:
-    """Make the engine of that name, without opening it.
+) -> Engine | None:
+    """Make the engine that is used instead of the native one, without opening it; ``None`` if that can be used.
 
-    :raises EngineUnavailable: if it does not support the other settings.
+    :raises EngineUnavailable: if the engine of that name does not support the other settings.
     :raises StoreError: if the client certificate cannot be used.
     """
     mock = active_mock()
@@ -58,35 +54,20 @@ def make_engine(
     only_boto3 = access.endpoint.only_boto3
     if not only_boto3 and mock is Mock.BOTOCORE:
         only_boto3 = "moto's mock_aws is active, which replaces botocore only"
-    if name == "auto":
-        if not only_boto3:
-            return _native(access, settings)
-        notice("info", f"Uploads go through boto3, because {only_boto3}.")
-        name = "boto3"
-    if name == "boto3":
-        from s3_uploader.stores.s3.engines.boto3 import Boto3Engine
-
-        if access.endpoint.client_certificate_file is not None:
-            from s3_uploader.stores.s3.engines.connecting import make_tls_context
-
-            # botocore would ask for the passphrase of a key at the terminal.
-            make_tls_context(None, access.endpoint.client_certificate_file)
-        return Boto3Engine(access=access, settings=settings)
-    if only_boto3:
+    if name == "native" and only_boto3:
         raise EngineUnavailable(
             f"The engine {name} cannot be used: {only_boto3}.",
             hint="Remove engine, or set it to boto3.",
         )
-    return _native(access, settings)
+    if name == "auto" and only_boto3:
+        notice("info", f"Uploads go through boto3, because {only_boto3}.")
+    elif name != "boto3":
+        return None
+    from s3_uploader.stores.s3.engines.boto3 import Boto3Engine
 
+    if access.endpoint.client_certificate_file is not None:
+        from s3_uploader.stores.s3.engines.tls import make_tls_context
 
-def _native(access: Access, settings: EngineSettings) -> Engine:
-    from s3_uploader.stores.s3.engines.native import NativeEngine
-
-    return NativeEngine(
-        access=access,
-        max_connections=settings.max_connections,
-        connect_timeout_seconds=settings.connect_timeout_seconds,
-        silence_seconds=settings.silence_seconds,
-        max_bandwidth=settings.max_bandwidth,
-    )
+        # botocore would ask for the passphrase of a key at the terminal.
+        make_tls_context(None, access.endpoint.client_certificate_file)
+    return Boto3Engine(access=access, settings=settings)

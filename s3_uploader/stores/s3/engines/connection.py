@@ -1,4 +1,4 @@
-"""One connection of the native engine: when it is connected, it carries one exchange after another.
+"""One connection of the native engine: it tries the addresses, and once it is ready carries one exchange after another.
 
 A connection belongs to the engine's loop thread. Other threads only start an exchange on an idle connection, which
 writes as much as the socket accepts at once. A lock keeps the two apart.
@@ -7,19 +7,20 @@ writes as much as the socket accepts at once. A lock keeps the two apart.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
+import os
+import socket
 import ssl
-import struct
-import termios
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from s3_uploader.stores.s3.engines.base import Answer, Done, Failure, Outcome, Request, TransportFailure
-from s3_uploader.stores.s3.engines.connecting import RECEIVE, Address, ConnectingSocket, Dialler
-from s3_uploader.stores.s3.engines.http1 import AnswerParser, InvalidAnswer
-from s3_uploader.stores.s3.engines.loop import READ, WRITE
+from s3_uploader.stores.s3.endpoint import Endpoint
+from s3_uploader.stores.s3.engines.base import Answer, Failure, Outcome, TransportFailure
+from s3_uploader.stores.s3.engines.http1 import RECEIVE, AnswerParser, Exchange, InvalidAnswer
+from s3_uploader.stores.s3.engines.loop import READ, WRITE, EventLoop
 from s3_uploader.stores.s3.engines.states import (
     CLOSED,
+    CONNECTING,
     DRAINING,
     IDLE,
     RECEIVING,
@@ -27,7 +28,9 @@ from s3_uploader.stores.s3.engines.states import (
     THROTTLED,
     TRANSITIONS,
     UNREADY,
+    State,
 )
+from s3_uploader.stores.s3.engines.unsent import unless_early, unsent
 from s3_uploader.stores.transitions import illegal
 
 if TYPE_CHECKING:
@@ -38,9 +41,26 @@ _JOIN_BELOW = 32 * 1024
 _SLICE = 256 * 1024
 _TURN = 2 * 1024 * 1024
 """How many bytes of one body are written before the other connections get their turn."""
+_ADDRESS_SECONDS = 2.5
+"""Timeout of one address while there are others to try."""
+
+Address = tuple[socket.AddressFamily, tuple[object, ...]]
+"""The family and address of a socket, as ``socket.getaddrinfo`` returns them."""
 
 
-class ConnectionOwner(Dialler, Protocol):
+def literal_address(host: str, port: int) -> Address | None:
+    """The address if the host is a literal one and needs no lookup."""
+    if not (host[-1:].isdigit() or ":" in host):
+        return None
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return None
+    return (family, (host, port))
+
+
+class ConnectionOwner(Protocol):
     """The part of the engine that a connection uses.
 
     Its methods belong to the thread that runs the loop.
@@ -48,11 +68,20 @@ class ConnectionOwner(Dialler, Protocol):
     :ivar generation: how often the bucket has moved to another region.
     """
 
-    pace: Pace | None
+    events: EventLoop
     generation: int
+    pace: Pace | None
+    tls_context: ssl.SSLContext | None
 
-    def connect_on(self, connection: Connection, now: float) -> None:
-        """Handle an event on a connection that is not ready yet."""
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests go."""
+
+    def address_failed(self, address: Address) -> None:
+        """Note that no connection to an address was possible."""
+
+    def could_not_connect(self, connection: Connection, failure: Failure) -> None:
+        """Handle a connection that will never be ready."""
 
     def connected(self, connection: Connection, now: float) -> None:
         """Handle a connection that is ready for its first request."""
@@ -61,14 +90,7 @@ class ConnectionOwner(Dialler, Protocol):
         """Send again a request that was written to a connection which the server was just closing."""
 
     def exchanged(
-        self,
-        connection: Connection,
-        exchange: Exchange | None,
-        outcome: Outcome,
-        *,
-        reusable: bool,
-        answer_began: bool,
-        now: float,
+        self, connection: Connection, exchange: Exchange | None, outcome: Outcome, *, reusable: bool, now: float
     ) -> None:
         """Handle the end of an exchange, with or without success."""
 
@@ -76,70 +98,28 @@ class ConnectionOwner(Dialler, Protocol):
         """Handle a bug: an exception from a connection's event."""
 
 
-class Cancels(Protocol):
-    """The part of the engine that an exchange uses."""
+class Connection:
+    """One socket and the exchanges on it.
 
-    def cancel(self, exchange: Exchange) -> None:
-        """Cancel one exchange. May be called on any thread."""
-
-
-class Exchange:
-    """One request in flight; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
+    :ivar moves_on_at: the deadline of the current address; after that the next one is tried.
+    """
 
     __slots__ = (
-        "_engine", "body", "connection", "done", "finished", "head", "repeated", "request"
+        "_addresses", "_connected_by", "_left", "_out", "_owed", "address", "engine", "events", "exchange",
+        "generation", "lock", "moves_on_at", "parser", "progress_at", "served", "sock", "state", "wrote_at",
     )  # fmt: skip
-
-    def __init__(self, engine: Cancels, request: Request, head: bytes, done: Done) -> None:
-        self._engine = engine
-        self.head = head
-        self.body = request.body
-        self.request = request
-        self.done = done
-        self.connection: Connection | None = None
-        self.finished = False
-        self.repeated = False
-
-    def cancel(self) -> None:
-        """Cancel it."""
-        self._engine.cancel(self)
-
-    def finish(self, outcome: Outcome) -> None:
-        """Report the outcome, once, and drop the body, so that it does not wait for the garbage collector."""
-        if not self.finished:
-            self.finished = True
-            done, self.done = self.done, _nothing
-            self.head = self.body = b""
-            self.connection = None
-            with contextlib.suppress(Exception):
-                done(outcome)
-
-
-def _nothing(outcome: Outcome) -> None:
-    """The callback of an exchange that is over."""
-
-
-class Connection(ConnectingSocket):
-    """One socket and the exchanges on it."""
-
-    __slots__ = (
-        "_left",
-        "_out",
-        "_owed",
-        "engine",
-        "exchange",
-        "generation",
-        "lock",
-        "progress_at",
-        "served",
-        "wrote_at",
-    )
 
     def __init__(
         self, engine: ConnectionOwner, addresses: list[Address], now: float, *, connect_seconds: float
     ) -> None:
-        super().__init__(engine, addresses, now, connect_seconds=connect_seconds)
         self.engine = engine
+        self._addresses = addresses
+        self._connected_by = self.moves_on_at = now + connect_seconds
+        self.address: Address | None = None
+        self.sock: socket.socket = None  # type: ignore[assignment]  # Set by connect(), before anything else.
+        self.events = 0
+        self.state: State = CONNECTING
+        self.parser = AnswerParser()
         self.lock = threading.Lock()
         self.exchange: Exchange | None = None
         self.progress_at = now
@@ -150,13 +130,105 @@ class Connection(ConnectingSocket):
         self._left = -1
         self._out: list[memoryview] = []
 
-    def on_ready(self, now: float) -> None:
-        """Become ready for the first exchange."""
-        self.engine.connected(self, now)
+    def enter(self, state: State) -> None:
+        """Enter another state.
+
+        :raises IllegalTransition: if it may not follow the current one.
+        """
+        if state not in TRANSITIONS[self.state]:
+            raise illegal(self.state, state)
+        self.state = state
+
+    def watch(self, events: int) -> None:
+        """Select the events of the socket to wait for."""
+        if events != self.events:
+            self.engine.events.watch(self, events)
+
+    def unwatch(self) -> None:
+        """Wait for no events of the socket."""
+        self.engine.events.unwatch(self)
 
     def on_bug(self, error: Exception) -> None:
         """Fail the exchange because of a bug."""
         self.engine.broke(self, error)
+
+    # Until it is ready, on the loop's thread.
+
+    def connect(self, now: float) -> Failure | None:
+        """Start to connect to the next address. Returns a failure if none is left."""
+        detail = "no address"
+        while self._addresses:
+            self.address = self._addresses.pop(0)
+            family, address = self.address
+            self.moves_on_at = self._connected_by
+            if self._addresses:
+                # An unreachable address must not use up the time of the others.
+                self.moves_on_at = min(now + _ADDRESS_SECONDS, (now + self._connected_by) / 2)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                    return Failure(TransportFailure.RESOURCES, error.strerror or str(error))
+                # This machine has no addresses of that family.
+                detail = error.strerror or str(error)
+                self.engine.address_failed(self.address)
+                continue
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            try:
+                sock.connect(address)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                sock.close()
+                detail = error.strerror or str(error)
+                self.engine.address_failed(self.address)
+                continue
+            self.sock = sock
+            self.enter(CONNECTING)
+            self.watch(WRITE)
+            return None
+        return self._unreachable(detail)
+
+    def _unreachable(self, detail: str) -> Failure:
+        """The failure if no address answers: it is the proxy's if there is one, since only the proxy was dialled."""
+        proxy = self.engine.endpoint.proxy
+        if proxy is None:
+            return Failure(TransportFailure.REFUSED, detail)
+        return Failure(TransportFailure.PROXY, f"{proxy.host}:{proxy.port}: {detail}")
+
+    def try_next_address(self, now: float) -> bool:
+        """Try the next address because the current one does not answer; ``False`` if there is none."""
+        if self.state is not CONNECTING or not self._addresses or self.address is None:
+            return False
+        self.engine.address_failed(self.address)
+        self._drop_socket()
+        return self.connect(now) is None
+
+    def proceed(self, now: float) -> Failure | None:
+        """Continue to connect after an event. Returns a failure if that is impossible."""
+        if self.state is CONNECTING:
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                assert self.address is not None
+                self.engine.address_failed(self.address)
+                self._drop_socket()
+                failure = self.connect(now)
+                return None if failure is None else self._unreachable(os.strerror(code))
+            self.moves_on_at = self._connected_by
+            if not self.engine.endpoint.tls:
+                self.become_ready(now)
+                return None
+        from s3_uploader.stores.s3.engines.tls import secure
+
+        return secure(self, now)
+
+    def become_ready(self, now: float) -> None:
+        """Become ready for the first exchange."""
+        self.enter(IDLE)
+        self.watch(READ)
+        self.engine.connected(self, now)
 
     # Exchanges: start() runs on any thread, the rest on the loop's.
 
@@ -174,7 +246,7 @@ class Connection(ConnectingSocket):
                 raise illegal(self.state, SENDING)
             self.state = SENDING
             request = exchange.request
-            self._parser = AnswerParser(to_head=request.method == "HEAD", limit=request.answer_limit)
+            self.parser = AnswerParser(to_head=request.method == "HEAD", limit=request.answer_limit)
             body = exchange.body
             self._owed = 0
             self._left = -1
@@ -243,7 +315,9 @@ class Connection(ConnectingSocket):
     def on_event(self, mask: int, now: float) -> None:
         """Handle an event."""
         if self.state in UNREADY:
-            self.engine.connect_on(self, now)
+            failure = self.proceed(now)
+            if failure is not None:
+                self.engine.could_not_connect(self, failure)
             return
         outcome: Outcome | None = None
         with self.lock:
@@ -260,9 +334,9 @@ class Connection(ConnectingSocket):
                 return
             # A small body that is written is at the server in a moment. A bandwidth limit may write it piece by piece.
             if exchange is not None and (self.state is not RECEIVING or len(exchange.body) > _JOIN_BELOW):
-                outcome = self._unless_early(outcome)
+                outcome = unless_early(outcome, self.sock, all_is_written=self.state is RECEIVING)
             self.exchange = None
-            reusable = self.state is RECEIVING and outcome.__class__ is Answer and self._parser.reusable
+            reusable = self.state is RECEIVING and outcome.__class__ is Answer and self.parser.reusable
             if reusable:
                 self.served += 1
                 if IDLE not in TRANSITIONS[self.state]:
@@ -270,10 +344,10 @@ class Connection(ConnectingSocket):
                 self.state = IDLE
             else:
                 self.close()
-        self.engine.exchanged(self, exchange, outcome, reusable=reusable, answer_began=self._parser.started, now=now)
+        self.engine.exchanged(self, exchange, outcome, reusable=reusable, now=now)
 
     def _read(self, now: float) -> Outcome | None:
-        parser = self._parser
+        parser = self.parser
         try:
             # Only once: the other connections and the clock get their turn, and the selector reports the rest again.
             # TLS decrypts one record at a time, which is less than requested.
@@ -302,26 +376,9 @@ class Connection(ConnectingSocket):
             kind = TransportFailure.TLS if "CERTIFICATE" in reason else TransportFailure.CLOSED
             return Failure(kind, reason if kind is TransportFailure.TLS else error.strerror or str(error))
 
-    def _unless_early(self, outcome: Outcome) -> Outcome:
-        """Do not believe a success that comes before the server can have received the whole body."""
-        if not isinstance(outcome, Answer) or outcome.status >= 300:
-            return outcome
-        # The segments of an answer also acknowledge all that has arrived at the server.
-        if self.state is RECEIVING and self._unsent() <= 0:
-            return outcome
-        return Failure(TransportFailure.INVALID, "a success before the whole body was sent")
-
-    def _unsent(self) -> int:
-        """The number of written bytes that the other end has not acknowledged, -1 if it is unknown."""
-        try:
-            left: int = struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
-        except OSError:
-            return -1
-        return left
-
     def is_leaving(self) -> bool:
         """Whether the kernel has sent some of the written bytes since the last check: a slow line is not silence."""
-        left = self._unsent()
+        left = unsent(self.sock)
         before, self._left = self._left, left
         return 0 <= left < before
 
@@ -331,7 +388,13 @@ class Connection(ConnectingSocket):
         self.watch(READ | WRITE)
 
     def close(self) -> None:
-        """Close the connection. The caller handles its exchange."""
+        """Close the connection in any state. The caller handles its exchange."""
         self.enter(CLOSED)
         self._out = []
-        self.drop_socket()
+        self._drop_socket()
+
+    def _drop_socket(self) -> None:
+        if self.sock is not None:
+            self.unwatch()
+            with contextlib.suppress(OSError):
+                self.sock.close()

@@ -1,4 +1,4 @@
-"""The part of HTTP/1.1 that an S3 client needs: the head of a request, and a parser for answers (RFC 9112).
+"""The part of HTTP/1.1 that an S3 client needs: an exchange, its request's head, and a parser for answers (RFC 9112).
 
 Whatever a server sends, an answer takes bounded memory, and time that is linear in its bytes: each byte is moved once
 and searched once.
@@ -6,11 +6,15 @@ and searched once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+from typing import Protocol
 
-from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, Answer
+from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, Answer, Done, Outcome, Request
 
+RECEIVE = 64 * 1024
+"""Most bytes that are received at once."""
 MAXIMUM_HEAD = 32 * 1024
 """Bytes of an answer's head, of all interim answers before it, and of the framing of its chunks."""
 _MAXIMUM_LINE = 8 * 1024
@@ -29,6 +33,50 @@ _NAMES: dict[str, str] = {}
 
 class InvalidAnswer(Exception):
     """The received bytes are not an HTTP answer."""
+
+
+class Cancels(Protocol):
+    """The part of the engine that an exchange uses."""
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Cancel one exchange. May be called on any thread."""
+
+
+class Exchange:
+    """One request in flight; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
+
+    __slots__ = (
+        "_engine", "body", "connection", "done", "finished", "head", "repeated", "request"
+    )  # fmt: skip
+
+    def __init__(self, engine: Cancels, request: Request, head: bytes, done: Done) -> None:
+        self._engine = engine
+        self.head = head
+        self.body = request.body
+        self.request = request
+        self.done = done
+        self.connection: object = None
+        """The connection that carries it."""
+        self.finished = False
+        self.repeated = False
+
+    def cancel(self) -> None:
+        """Cancel it."""
+        self._engine.cancel(self)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Report the outcome, once, and drop the body, so that it does not wait for the garbage collector."""
+        if not self.finished:
+            self.finished = True
+            done, self.done = self.done, _nothing
+            self.head = self.body = b""
+            self.connection = None
+            with contextlib.suppress(Exception):
+                done(outcome)
+
+
+def _nothing(outcome: Outcome) -> None:
+    """The callback of an exchange that is over."""
 
 
 def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:

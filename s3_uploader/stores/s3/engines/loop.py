@@ -59,7 +59,7 @@ class EventLoop:
         self._work = work
         self._shut_down_owner = shut_down
         self._selector: selectors.BaseSelector | None = None
-        self._calls: collections.deque[Callable[[], None]] = collections.deque()
+        self._calls: collections.deque[Callable[[], object]] = collections.deque()
         self._awake = False
         self._is_hurried = False
         """Whether something was added while no thread waited for events, so that the next turn must not wait."""
@@ -96,7 +96,7 @@ class EventLoop:
         self._thread = thread
         return ""
 
-    def call(self, function: Callable[[], None]) -> None:
+    def call(self, function: Callable[[], object]) -> None:
         """Have a function called on the loop's thread."""
         self._calls.append(function)
         if self._stopped:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,35 +18,52 @@ from typing import TYPE_CHECKING
 from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.endpoint import Access, Endpoint
-from s3_uploader.stores.s3.engines.base import NO_HANDSHAKE, Done, Failure, Outcome, Request, TransportFailure
-from s3_uploader.stores.s3.engines.connecting import Address, Addresses, LookUp, make_tls_context
-from s3_uploader.stores.s3.engines.connection import Connection, Exchange
-from s3_uploader.stores.s3.engines.http1 import request_head
+from s3_uploader.stores.s3.engines.base import (
+    MOTO,
+    Done,
+    Engine,
+    EngineName,
+    EngineSettings,
+    Failure,
+    Outcome,
+    Request,
+    TransportFailure,
+)
+from s3_uploader.stores.s3.engines.connection import Address, Connection, literal_address
+from s3_uploader.stores.s3.engines.http1 import Exchange, request_head
 from s3_uploader.stores.s3.engines.loop import LONGEST_WAIT, EventLoop
 from s3_uploader.stores.s3.engines.sigv4 import SignedRequests
-from s3_uploader.stores.s3.engines.states import BUSY, CONNECTING, HANDSHAKE, PROXY, THROTTLED, UNREADY
+from s3_uploader.stores.s3.engines.silence import busy_for_too_long, unready_for_too_long
+from s3_uploader.stores.s3.engines.states import BUSY, THROTTLED, UNREADY
 
 if TYPE_CHECKING:
+    from s3_uploader.stores.s3.engines.resolver import Addresses, LookUp
     from s3_uploader.stores.s3.engines.throttle import Pace
 
-_RESUMED_AT_ONCE = 8
 _UNSUSPICIOUS_SECONDS = 1.0
 """A shorter silence is not examined."""
-_TOO_LONG = {
-    CONNECTING: (TransportFailure.CONNECT_TIMEOUT, "no answer"),
-    PROXY: (TransportFailure.PROXY, "no answer"),
-    # Not a failure of TLS: an overloaded server or a lossy network is silent, too.
-    HANDSHAKE: (TransportFailure.CONNECT_TIMEOUT, NO_HANDSHAKE),
-}
-"""By state of a connection: the reason why it was not ready in time."""
+
+
+def make_engine(
+    access: Access, name: EngineName, settings: EngineSettings, notice: Callable[[str, str], None]
+) -> Engine:
+    """Make the engine of that name, without opening it: the native one, unless another is needed.
+
+    :raises EngineUnavailable: if it does not support the other settings.
+    :raises StoreError: if the client certificate cannot be used.
+    """
+    if name == "boto3" or access.endpoint.only_boto3 or MOTO in sys.modules:
+        from s3_uploader.stores.s3.engines.choose import other_engine
+
+        if (other := other_engine(access, name, settings, notice)) is not None:
+            return other
+    return NativeEngine(access=access, settings=settings)
 
 
 class NativeEngine:
     """An :class:`~s3_uploader.stores.s3.engines.base.Engine` on sockets.
 
-    :param max_connections: the maximum number of connections; further requests wait for one.
-    :param silence_seconds: a request fails after this time without a byte in either direction.
-    :param max_bandwidth: bytes per second of all requests together, ``None`` for no limit.
+    :param resolve: looks up the addresses of the host, also of one that is an address.
     """
 
     name = "native"
@@ -54,20 +72,23 @@ class NativeEngine:
         self,
         *,
         access: Access,
-        max_connections: int,
-        connect_timeout_seconds: float,
-        silence_seconds: float = 60.0,
-        max_bandwidth: int | None = None,
+        settings: EngineSettings,
         wall_clock: Callable[[], float] = time.time,
         resolve: LookUp | None = None,
     ) -> None:
         self._requests = SignedRequests(access, wall_clock=wall_clock)
-        self._max_connections = max_connections
-        self._connect_timeout = connect_timeout_seconds
-        self._silence = silence_seconds
+        self._settings = settings
         self.events = EventLoop(work=self._work, shut_down=self._shut_down)
-        self._addresses = Addresses(call=self.events.call, failed=self._no_addresses, look_up=resolve)
-        self.pace = None if max_bandwidth is None else _pace(max_bandwidth)
+        self._resolve = resolve
+        self._literal: Address | None = None
+        self._addresses: Addresses | None = None
+        """Those of a host that has a name."""
+        self._suspicious_seconds = min(_UNSUSPICIOUS_SECONDS, settings.silence_seconds / 4)
+        self.pace: Pace | None = None
+        if settings.max_bandwidth is not None:
+            from s3_uploader.stores.s3.engines.throttle import Pace
+
+            self.pace = Pace(settings.max_bandwidth)
         self.tls_context: ssl.SSLContext | None = None
         self._pending: collections.deque[Exchange] = collections.deque()
         self._idle: collections.deque[Connection] = collections.deque()
@@ -86,8 +107,17 @@ class NativeEngine:
         return self._requests.endpoint
 
     def open(self) -> None:
-        """Make the TLS context; the loop's thread starts with the first request."""
+        """Make what the endpoint needs; the loop's thread starts with the first request."""
+        where = self.endpoint.proxy or self.endpoint
+        if self._resolve is None:
+            self._literal = literal_address(where.host.strip("[]"), where.port)
+        if self._literal is None:
+            from s3_uploader.stores.s3.engines.resolver import Addresses
+
+            self._addresses = Addresses(call=self.events.call, failed=self._no_addresses, look_up=self._resolve)
         if self.endpoint.tls:
+            from s3_uploader.stores.s3.engines.tls import make_tls_context
+
             self.tls_context = make_tls_context(self.endpoint.ca_file, self.endpoint.client_certificate_file)
         self.events.open()
 
@@ -132,7 +162,7 @@ class NativeEngine:
             if connection.generation == self.generation:
                 connection.start(exchange, time.monotonic())
             else:
-                events.call(lambda: self._forget(connection))
+                events.call(lambda: self._drop(connection))
                 self._enqueue(exchange)
         return exchange
 
@@ -184,7 +214,7 @@ class NativeEngine:
         if now >= self._look_at:
             self._look_at = now + LONGEST_WAIT
             self._look_for_silence(now)
-        pause = LONGEST_WAIT if self.pace is None else self._resume_throttled(self.pace)
+        pause = LONGEST_WAIT if self.pace is None else self.pace.resume(self._connections, longest=LONGEST_WAIT)
         self._has_more = False
         if self._pending:
             self._serve_pending(now)
@@ -201,33 +231,35 @@ class NativeEngine:
             # Another thread may have taken the last one.
             with contextlib.suppress(IndexError):
                 self._pass_on(self._idle.pop(), now)
-        wanted = min(len(self._pending) - self._connecting, self._max_connections - len(self._connections))
+        wanted = min(len(self._pending) - self._connecting, self._settings.max_connections - len(self._connections))
         if wanted <= 0 or now < self._connect_after:
             return
-        where = self.endpoint.proxy or self.endpoint
         for _ in range(wanted):
-            if not self._addresses.known(where.host.strip("[]"), where.port, now=now):
+            if not (addresses := self._addresses_to_try(now)):
                 return
-            addresses = self._addresses.next(now=now)
-            connection = Connection(self, addresses, now, connect_seconds=self._connect_timeout)
+            connection = Connection(self, addresses, now, connect_seconds=self._settings.connect_timeout_seconds)
             self._connections.add(connection)
             self._connecting += 1
             failure = connection.connect(now)
             if failure is not None:
-                self._could_not_connect(connection, failure)
+                self.could_not_connect(connection, failure)
 
-    def connect_on(self, connection: Connection, now: float) -> None:
-        """Continue to connect after an event."""
-        failure = connection.proceed(now)
-        if failure is not None:
-            self._could_not_connect(connection, failure)
+    def _addresses_to_try(self, now: float) -> list[Address]:
+        """For the next connection, in order; none while they are looked up."""
+        if self._literal is not None:
+            return [self._literal]
+        where, addresses = self.endpoint.proxy or self.endpoint, self._addresses
+        if addresses is None or not addresses.known(where.host.strip("[]"), where.port, now=now):
+            return []
+        return addresses.next(now=now)
 
     def connected(self, connection: Connection, now: float) -> None:
         """Keep a new connection. It gets its first request at the end of the turn."""
         self._connecting -= 1
         self._idle.append(connection)
 
-    def _could_not_connect(self, connection: Connection, failure: Failure) -> None:
+    def could_not_connect(self, connection: Connection, failure: Failure) -> None:
+        """Give up a connection that will never be ready."""
         self._connecting -= 1
         connection.close()
         self._connections.discard(connection)
@@ -238,7 +270,8 @@ class NativeEngine:
             # The server accepts no more connections for now; the existing ones serve the waiting requests.
             self._connect_after = time.monotonic() + 1.0
             return
-        self._addresses.forget()
+        if self._addresses is not None:
+            self._addresses.forget()
         try:
             exchange = self._pending.popleft()
         except IndexError:
@@ -257,14 +290,7 @@ class NativeEngine:
             connection.start(exchange, now)
 
     def exchanged(
-        self,
-        connection: Connection,
-        exchange: Exchange | None,
-        outcome: Outcome,
-        *,
-        reusable: bool,
-        answer_began: bool,
-        now: float,
+        self, connection: Connection, exchange: Exchange | None, outcome: Outcome, *, reusable: bool, now: float
     ) -> None:
         """Handle the end of an exchange, or of an idle connection."""
         if not reusable:
@@ -278,14 +304,15 @@ class NativeEngine:
         if exchange is None:
             return
         stale = isinstance(outcome, Failure) and outcome.kind is TransportFailure.CLOSED
-        if stale and connection.served and not answer_began and exchange.request.may_be_repeated:
+        if stale and connection.served and not connection.parser.started and exchange.request.may_be_repeated:
             self.repeat(exchange, outcome)
         else:
             exchange.finish(outcome)
 
     def address_failed(self, address: Address) -> None:
         """Note that no connection to an address was possible."""
-        self._addresses.did_not_answer(address, now=time.monotonic())
+        if self._addresses is not None:
+            self._addresses.did_not_answer(address, now=time.monotonic())
 
     def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
         """Send again a request that was written to a connection which the server was just closing as idle."""
@@ -324,52 +351,28 @@ class NativeEngine:
         self._connections.discard(connection)
         return exchange
 
-    def _forget(self, connection: Connection) -> None:
-        self._drop(connection)
-
     def _look_for_silence(self, now: float) -> None:
-        overdue = self._addresses.overdue(seconds=self._connect_timeout, now=now)
-        if overdue:
+        seconds = self._settings.connect_timeout_seconds
+        if self._addresses is not None and (overdue := self._addresses.overdue(seconds=seconds, now=now)):
             self._no_addresses(overdue)
         for connection in list(self._connections):
             state = connection.state
             if state is THROTTLED:
                 connection.progress_at = now  # a wait for bandwidth is not the server's silence
             elif state in BUSY:
-                self._look_at_busy(connection, now)
-            elif state in UNREADY and now >= connection.moves_on_at:
-                if connection.try_next_address(now):
-                    continue
-                kind, silence = _TOO_LONG[connection.state]
-                self._could_not_connect(connection, Failure(kind, f"{silence} in {self._connect_timeout:g} s"))
+                if now - connection.progress_at >= self._suspicious_seconds:
+                    self._look_at_silent(connection, now)
+            elif state in UNREADY and now >= connection.moves_on_at and not connection.try_next_address(now):
+                self.could_not_connect(connection, unready_for_too_long(connection.state, seconds))
 
-    def _look_at_busy(self, connection: Connection, now: float) -> None:
-        silent = now - connection.progress_at
-        if silent < min(_UNSUSPICIOUS_SECONDS, self._silence / 4):
-            return
-        if connection.is_leaving():
-            connection.progress_at = now
-            return
-        exchange = connection.exchange
-        if exchange is not None and silent > self._silence + exchange.request.allowance_seconds:
-            dropped = self._drop(connection)
-            if dropped is not None:
-                dropped.finish(Failure(TransportFailure.TIMEOUT, f"for {silent:.0f} s"))
-
-    def _resume_throttled(self, pace: Pace) -> float:
-        throttled = [connection for connection in self._connections if connection.state is THROTTLED]
-        if not throttled:
-            return LONGEST_WAIT
-        delay = pace.delay(16 * 1024)
-        if delay > 0.0:
-            return min(delay, LONGEST_WAIT)
-        # The longest waiting ones go first, and few at a time, or the same ones would get everything each time.
-        for connection in sorted(throttled, key=lambda connection: connection.wrote_at)[:_RESUMED_AT_ONCE]:
-            connection.resume()
-        return 0.0
+    def _look_at_silent(self, connection: Connection, now: float) -> None:
+        failure = busy_for_too_long(connection, seconds=self._settings.silence_seconds, now=now)
+        if failure is not None and (exchange := self._drop(connection)) is not None:
+            exchange.finish(failure)
 
     def _forget_connections(self) -> None:
-        self._addresses.forget()
+        if self._addresses is not None:
+            self._addresses.forget()
         for connection in list(self._idle):
             with contextlib.suppress(ValueError):
                 self._idle.remove(connection)
@@ -387,9 +390,3 @@ class NativeEngine:
         kind = TransportFailure.NAME if self.endpoint.proxy is None else TransportFailure.PROXY
         while self._pending:
             self._pending.popleft().finish(Failure(kind, detail))
-
-
-def _pace(max_bandwidth: int) -> Pace:
-    from s3_uploader.stores.s3.engines.throttle import Pace
-
-    return Pace(max_bandwidth)

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from s3_uploader.stores.s3.engines.states import THROTTLED, State
+
+_RESUMED_AT_ONCE = 8
+
+
+class Paced(Protocol):
+    """The part of a connection that a limit uses."""
+
+    wrote_at: float
+
+    @property
+    def state(self) -> State:
+        """The state; it is ``THROTTLED`` while the connection waits for bandwidth."""
+
+    def resume(self) -> None:
+        """Continue to write after a pause of the bandwidth limit."""
 
 
 class Pace:
@@ -43,3 +61,19 @@ class Pace:
             tokens = self._tokens + (self._clock() - self._at) * self._rate
             missing = min(float(wanted), self._burst) - tokens
         return max(0.0, missing / self._rate)
+
+    def resume(self, connections: Iterable[Paced], *, longest: float) -> float:
+        """Have waiting connections continue if there is bandwidth.
+
+        Returns the seconds until the next call, at most ``longest``.
+        """
+        throttled = [connection for connection in connections if connection.state is THROTTLED]
+        if not throttled:
+            return longest
+        delay = self.delay(16 * 1024)
+        if delay > 0.0:
+            return min(delay, longest)
+        # The longest waiting ones go first, and few at a time, or the same ones would get everything each time.
+        for connection in sorted(throttled, key=lambda connection: connection.wrote_at)[:_RESUMED_AT_ONCE]:
+            connection.resume()
+        return 0.0

@@ -22,7 +22,7 @@ from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.endpoint import Access, locate
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
-from s3_uploader.stores.s3.engines.choose import make_engine
+from s3_uploader.stores.s3.engines.native import make_engine
 from s3_uploader.stores.s3.multipart import MultipartUpload
 from s3_uploader.stores.s3.single import READ_AT_ONCE
 from s3_uploader.stores.s3.store import S3Store

@@ -11,7 +11,8 @@ from s3_uploader.core.errors import EngineUnavailable
 from s3_uploader.stores.s3.credentials import Credentials
 from s3_uploader.stores.s3.endpoint import Access, locate
 from s3_uploader.stores.s3.engines.base import EngineSettings
-from s3_uploader.stores.s3.engines.choose import Mock, active_mock, make_engine
+from s3_uploader.stores.s3.engines.choose import Mock, active_mock
+from s3_uploader.stores.s3.engines.native import make_engine
 
 SETTINGS = EngineSettings(max_connections=1)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from s3_uploader.stores.s3.engines.connecting import Address, Addresses
+from s3_uploader.stores.s3.engines.connection import Address
+from s3_uploader.stores.s3.engines.resolver import Addresses
 
 FIRST, SECOND, THIRD = ((socket.AF_INET, (f"192.0.2.{number}", 443)) for number in (1, 2, 3))
 
@@ -57,14 +58,6 @@ def test_where_all_are_dead_each_is_tried() -> None:
     loop.turn()
     addresses.did_not_answer(FIRST, now=0)
     assert addresses.next(now=1) == [FIRST]
-
-
-@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
-def test_an_address_is_not_looked_up(host: str, family: socket.AddressFamily) -> None:
-    """Where the endpoint is an address no thread is started and nobody is asked."""
-    addresses = addresses_of(Loop(), None)
-    assert addresses.known(host, 9, now=0)
-    assert addresses.next(now=0)[0][0] == family
 
 
 def test_a_name_server_that_does_not_answer() -> None:
