@@ -29,8 +29,7 @@ from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
-from s3_uploader.spool.readiness import Removable
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.root import Names, Removable, SpoolRoot
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 
 NOW = 1_600_000_000.0

@@ -18,8 +18,7 @@ from s3_uploader.run.admission import Admission
 from s3_uploader.run.ending import SIGHTINGS
 from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
-from s3_uploader.spool.open_file import OpenFile
-from s3_uploader.spool.readiness import Sightings
+from s3_uploader.spool.open_file import OpenFile, Sightings
 from s3_uploader.spool.root import SpoolRoot
 
 

@@ -171,8 +171,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
     :param failures: how many uploads failed, by kind.
     :param delivered: some of what was delivered (:meth:`s3_uploader.run.second_copy.SecondCopies.dump`).
-    :param sightings: see :meth:`s3_uploader.spool.readiness.Sightings.dump`.
-    :param unseen: see :attr:`s3_uploader.spool.readiness.Sightings.unseen`.
+    :param sightings: see :meth:`s3_uploader.spool.open_file.Sightings.dump`.
+    :param unseen: see :attr:`s3_uploader.spool.open_file.Sightings.unseen`.
     """
 
     report: RunReport
@@ -262,7 +262,7 @@ def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock:
     if done.sightings:
         ledger.remember(SIGHTINGS, done.sightings, now=now)
     for reason, path in done.unseen.items():
-        from s3_uploader.spool.readiness import unseen_in_words
+        from s3_uploader.spool.open_file import unseen_in_words
 
         name = f"unseen writers:{reason}"
         if ledger.recall(name, now=now, max_age=float("inf")) is None:

@@ -16,8 +16,15 @@ from s3_uploader.core.errors import FAILING_DISK
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble
 from s3_uploader.core.model import Candidate, Left, RunCounters, RunEnd, Untouchable
 from s3_uploader.run.ending import Ending, RunEnded
-from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate, is_hidden, original_name
-from s3_uploader.spool.readiness import why_settling
+from s3_uploader.spool.layouts.base import (
+    EmptyDirectory,
+    Found,
+    Layout,
+    NoCandidate,
+    is_hidden,
+    original_name,
+    why_settling,
+)
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _COUNT_SECONDS = 1.0

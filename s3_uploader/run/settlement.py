@@ -25,9 +25,8 @@ from s3_uploader.run.in_flight import FileTask
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.second_copy import SecondCopies
 from s3_uploader.run.superseded import Superseded, is_outdated
-from s3_uploader.spool.layouts.base import original_name
+from s3_uploader.spool.layouts.base import FUTURE_TOLERANCE, original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
-from s3_uploader.spool.readiness import FUTURE_TOLERANCE
 from s3_uploader.spool.removal import Detached, RemovalBatch, give_back
 from s3_uploader.stores.base import Store
 

@@ -9,17 +9,20 @@ an object that is younger than what the ledger says of it is protected, too.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from typing import Protocol
 
 from s3_uploader.core.errors import ConflictError
-from s3_uploader.core.model import Receipt
+from s3_uploader.core.model import Fingerprint, Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.records import OUTDATED_OBJECTS
 from s3_uploader.spool.open_file import OpenFile
 
 _MOST_READ = 64 * 2**20
 _CHUNK = 2**20
+_ONE_TICK_NS = 10_000_000
+"""The longest clock tick of a file system: times stamped by one system call differ by no more."""
 _NOTED_BEFORE_SECONDS = 300.0
 """How long before an object is stored, by the clock of its server, it may seem to have been noted."""
 
@@ -83,7 +86,7 @@ def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
     """
     if receipt.already_there:
         return False
-    if file.has_new_content() or file.was_replaced():
+    if file.has_new_content() or was_replaced(file):
         return True
     if receipt.encoding or file.fingerprint.size > _MOST_READ:
         return False
@@ -95,6 +98,27 @@ def is_outdated(file: OpenFile, receipt: Receipt) -> bool:
     except OSError:
         return False
     return _looks_like(algorithm, digest) and digest.lower() not in found
+
+
+def was_replaced(file: OpenFile) -> bool:
+    """Whether the producer of a file has replaced it by renaming another over its name.
+
+    Another uploader of the same spool leaves no such trace: it removes a file under a private name, which is then its
+    last name for this kernel, or at another time than the next file arrives. A rename over a name stamps both files at
+    once. In doubt, and where a network file system keeps a replaced file under a name of its own, the answer is
+    ``False``.
+    """
+    name = file.candidate.name
+    try:
+        gone = os.fstat(file.descriptor)
+        if gone.st_nlink or os.path.basename(os.readlink(f"/proc/self/fd/{file.descriptor}")) != f"{name} (deleted)":
+            return False
+        new = file.home.stat(file.candidate.directory, name)
+    except OSError:
+        return False
+    # Where times are whole seconds they tell nothing.
+    is_at_once = abs(new.st_ctime_ns - gone.st_ctime_ns) < _ONE_TICK_NS and not Fingerprint.of(gone).counts_seconds
+    return stat.S_ISREG(new.st_mode) and is_at_once
 
 
 def _looks_like(algorithm: str, digest: str) -> bool:

@@ -27,7 +27,7 @@ from s3_uploader.run.run import scan_of
 from s3_uploader.run.special_stores import store_maker
 from s3_uploader.run.worker_pipe import GO, READY, SIGNALS, Frames, Outcome, Task, send
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.readiness import Sightings
+from s3_uploader.spool.open_file import Sightings
 from s3_uploader.spool.root import SpoolRoot
 
 _BYTES_IN_FLIGHT = 64 * 2**20

@@ -33,7 +33,7 @@ from s3_uploader.run.ending import Ending
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.run.worker_pipe import GO, READY, STOP, Outcome, Task
 from s3_uploader.spool.layouts.base import Layout
-from s3_uploader.spool.readiness import Sightings
+from s3_uploader.spool.open_file import Sightings
 
 if TYPE_CHECKING:
     from s3_uploader.run.worker_process import Worker

@@ -14,10 +14,10 @@ from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_hidden
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
-from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.mounts import foreign_file_system
+from s3_uploader.spool.open_file import OpenFile, is_being_written, open_candidate
 from s3_uploader.spool.probe import CONTENT, probe_in
-from s3_uploader.spool.readiness import foreign_file_system, is_being_written, why_sealed
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.root import Names, SpoolRoot, why_sealed
 
 _PROBE = ".s3-uploader-check"
 _SCAN_SECONDS = 3.0

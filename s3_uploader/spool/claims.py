@@ -29,8 +29,7 @@ from s3_uploader.core.files import rename_without_replacing
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.claim_dir import FILES, LOCK, UNFINISHED, claims_in, mark_of
 from s3_uploader.spool.layouts.base import original_name, taken_names
-from s3_uploader.spool.open_file import OpenFile
-from s3_uploader.spool.readiness import is_being_written
+from s3_uploader.spool.open_file import OpenFile, is_being_written
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _TRIES = 10

@@ -1,6 +1,7 @@
-"""Detects disks that are not mounted or do not answer, before anything on them is touched.
+"""The file system of a directory: whether it is mounted and answers, and whether other hosts may write there unseen.
 
-The file system of a directory is compared with the one when it was last used.
+Disks that are not mounted are detected before anything on them is touched: the file system of a directory is compared
+with the one when it was last used.
 
 An empty mount point looks like an empty directory. Once a directory was seen on a file system other than the root's, it
 is refused when it is on the root's, or on another disk.
@@ -22,15 +23,17 @@ import msgspec
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import open_at_once, replace_file
-from s3_uploader.core.procfs import Mount, mount_of
+from s3_uploader.core.procfs import Mount, file_system_at, is_local, mount_of
 from s3_uploader.core.text import shown_name
 
 FILE_NAME = "mounts.json"
+UNKNOWN = "a file system of unknown type"
 SILENCE_SECONDS = 30.0
 """How long a directory may take to answer. A sleeping disk wakes, and an automounter mounts, in less."""
 _WAIT_SECONDS = 0.2
 _MOMENT_SECONDS = 1.0
 """How long it may take if nobody wants to wait any more."""
+_LAYERS = ("upperdir", "lowerdir")
 _UUIDS = "/dev/disk/by-uuid"
 _IDENTIFIED = ("ext2", "ext3", "ext4", "btrfs")
 """File systems whose ``f_fsid`` (``statfs(2)``) is made from the UUID; that of others (xfs, vfat) is the device
@@ -233,6 +236,34 @@ def _identity(mount: Mount, descriptor: int) -> str:
             number = os.stat(entry.path).st_rdev
             if f"{os.major(number)}:{os.minor(number)}" == mount.device:
                 return entry.name
+    return ""
+
+
+def foreign_file_system(descriptor: int) -> str:
+    """The type of the file system of an open file if other hosts may write there unseen, else empty.
+
+    If ``/proc`` does not show it, the worst is assumed.
+    """
+    found = file_system_at(descriptor) or UNKNOWN
+    if found == "overlay":
+        mount = mount_of(descriptor)
+        return UNKNOWN if mount is None else _foreign_layer(mount)
+    return "" if is_local(found) else found
+
+
+def _foreign_layer(mount: Mount) -> str:
+    """The type of a layer of an overlay that is not a disk of this host; empty if unknown."""
+    for option in mount.options.split(","):
+        name, _, value = option.partition("=")
+        for path in value.split(":") if name in _LAYERS else ():
+            with contextlib.suppress(OSError):
+                layer = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    found = file_system_at(layer)
+                finally:
+                    os.close(layer)
+                if found and not is_local(found):
+                    return f"overlay of {found}"
     return ""
 
 

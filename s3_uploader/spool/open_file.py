@@ -1,27 +1,114 @@
-"""Opens a file of the spool, and checks whether it is still the same."""
+"""Opens a file of the spool when it is ready, and checks whether it is still the same.
+
+The layouts know by two clocks when a file is ready (:func:`~s3_uploader.spool.layouts.base.why_settling`). Here the
+kernel is asked whether anybody writes to it (:func:`is_being_written`).
+
+On FUSE and network file systems a lease shows only writers on this host. So a file there is shipped when an earlier
+look, at least ``settle_seconds`` ago, saw it as it is now (:class:`Sightings`). A file that has been unchanged for much
+longer by the file system's own clock needs no earlier look.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import functools
 import os
+import signal
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.files import close_quietly
 from s3_uploader.core.model import Candidate, Fingerprint, Left
-from s3_uploader.spool.readiness import is_being_written
+from s3_uploader.core.procfs import file_system_of
+from s3_uploader.spool.mounts import foreign_file_system
 from s3_uploader.spool.root import SpoolRoot, why_not_opened
+
+LONG_AGO_SECONDS = 60.0
+"""Seconds beyond ``settle_seconds`` after which an unchanged file is shipped at the first look."""
+TICK = 0.02
+"""Seconds; file systems stamp changes with a clock that ticks every 1 to 10 ms (``CONFIG_HZ``; until Linux 6.13)."""
+LONGEST_TICK = 2.0
+"""The same where only whole seconds are stored (ext2, ext3, ext4 with small inodes), or every other second (FAT)."""
+_MOST_SIGHTINGS = 5000
+_Seen = tuple[list[int], float]
+
+_DELEGATING = ("nfs", "cifs", "smb")
+_NO_LEASE_HERE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
 
 _HELPERS = 3
 _WORTH_A_HELPER = 16
 _RANGE = 32
 """Most descriptors that are closed in one call, so that every helper has something to do."""
-_ONE_TICK_NS = 10_000_000
-"""The longest clock tick of a file system: times stamped by one system call differ by no more."""
+
+
+def is_being_written(descriptor: int) -> bool | None:
+    """Whether any process has the file open for writing, also through a shared mapping; ``None`` if unknown.
+
+    A read lease is granted only while there is no writer (``fcntl(2)``, ``F_SETLEASE``). It is released at once. The
+    answer is unknown on network file systems, and for a user who neither owns the file nor has ``CAP_LEASE``.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        # A writer that tried to open the file in this moment may continue now, like one that comes a moment later.
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return None if _not_granted(error, descriptor) is None else True
+    return False
+
+
+def take_lease(descriptor: int) -> bool | None:
+    """Take a read lease: ``True`` if it was granted, ``False`` if there is a writer, ``None`` if unknown.
+
+    Until :func:`release_lease` the next writer's ``open`` waits for us, or fails if it asked not to wait: a matter of
+    microseconds. If one arrives, the kernel sends a signal. The default, ``SIGIO``, would kill the process, so another
+    one is chosen that is ignored by default.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return _not_granted(error, descriptor)
+    return True
+
+
+def _not_granted(error: OSError, descriptor: int) -> bool | None:
+    """Why there is no lease: ``False`` if there is a writer, ``None`` if that is unknown."""
+    if error.errno == errno.EAGAIN:
+        return None if _is_remote(os.fstat(descriptor).st_dev) else False
+    if error.errno in _NO_LEASE_HERE:
+        return None
+    raise error
+
+
+def release_lease(descriptor: int) -> bool:
+    """Release a lease; returns whether no process tried to open the file for writing meanwhile."""
+    # If another process waits to open the file, this is the type to which the lease has to change.
+    undisturbed = fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        # A process that was stopped for longer than lease-break-time (proc(5), 45 s) has lost its lease.
+        if error.errno == errno.EAGAIN:
+            return False
+        raise
+    return undisturbed
+
+
+@functools.lru_cache(maxsize=64)
+def _is_remote(device: int) -> bool:
+    """Whether files of a device are on a server that must delegate them before it can show writers.
+
+    NFSv4 and SMB refuse a lease with the same ``EAGAIN`` as for a writer where the server has delegated nothing
+    (``nfs4_setlease`` and ``cifs_setlease`` in Linux).
+    """
+    return file_system_of(device).startswith(_DELEGATING)
 
 
 class OpenFile(msgspec.Struct):
@@ -67,29 +154,6 @@ class OpenFile(msgspec.Struct):
         except OSError:
             return False
 
-    def was_replaced(self) -> bool:
-        """Whether its producer has replaced the file by renaming another over its name.
-
-        Another uploader of the same spool leaves no such trace: it removes a file under a private name, which is then
-        its last name for this kernel, or at another time than the next file arrives. A rename over a name stamps both
-        files at once. In doubt, and where a network file system keeps a replaced file under a name of its own, the
-        answer is ``False``.
-        """
-        name = self.candidate.name
-        try:
-            gone = os.fstat(self.descriptor)
-            if (
-                gone.st_nlink
-                or os.path.basename(os.readlink(f"/proc/self/fd/{self.descriptor}")) != f"{name} (deleted)"
-            ):
-                return False
-            new = self.home.stat(self.candidate.directory, name)
-        except OSError:
-            return False
-        # Where times are whole seconds they tell nothing.
-        is_at_once = abs(new.st_ctime_ns - gone.st_ctime_ns) < _ONE_TICK_NS and not Fingerprint.of(gone).counts_seconds
-        return stat.S_ISREG(new.st_mode) and is_at_once
-
     def look_again(self) -> bool:
         """Take the fingerprint again; returns whether it is still the same.
 
@@ -101,6 +165,32 @@ class OpenFile(msgspec.Struct):
     def close(self) -> None:
         """Close the descriptor. May be called twice."""
         Closing([self]).finish()
+
+
+def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:
+    """Open a candidate that is old enough, or return the reason to leave it, with a detail.
+
+    Writers are checked first and the fingerprint is taken second: a writer that comes and goes between the two has
+    changed the file's ctime before the fingerprint, so the fingerprint describes what the reader will see.
+    """
+    try:
+        descriptor = root.open_file(candidate.directory, candidate.name)
+    except OSError as error:
+        return why_not_opened(error)
+    try:
+        # For anything but a regular file the kernel cannot tell.
+        is_busy = is_being_written(descriptor)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            close_quietly(descriptor)
+            return Left.SPECIAL, "a FIFO, socket or device"
+        if is_busy:
+            close_quietly(descriptor)
+            return Left.BUSY, "a writer has it open"
+        return OpenFile(candidate, descriptor, Fingerprint.of(status), root, writers_are_seen=is_busy is False)
+    except OSError as error:
+        close_quietly(descriptor)
+        return Left.UNREADABLE, error.strerror or str(error)
 
 
 class Closing:
@@ -158,27 +248,96 @@ def _ranges(descriptors: list[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Left, str]:
-    """Open a candidate that is old enough, or return the reason to leave it, with a detail.
+class Sightings:
+    """What was seen of the files of a spool whose writers may be on other hosts.
 
-    Writers are checked first and the fingerprint is taken second: a writer that comes and goes between the two has
-    changed the file's ctime before the fingerprint, so the fingerprint describes what the reader will see.
+    :param known: what earlier runs have seen (:meth:`dump`).
+    :ivar unseen: reasons why writers of ready files cannot be seen, each with the first such path.
     """
+
+    def __init__(self, root: SpoolRoot, *, settle_seconds: float, known: str | None = None) -> None:
+        self._root = root
+        self._settle_seconds = settle_seconds
+        self._before = _sightings_in(known)
+        self._now: dict[str, _Seen] = {}
+        self._types: dict[int, str] = {}
+        self._behind: float | None = None
+        self.unseen: dict[str, str] = {}
+
+    def file_system(self, device: int, descriptor: int) -> str:
+        """See :func:`foreign_file_system`; each device is examined once."""
+        found = self._types.get(device)
+        if found is None:
+            found = self._types[device] = foreign_file_system(descriptor)
+        return found
+
+    def why_wait(self, path: str, fingerprint: Fingerprint, descriptor: int, *, now: float) -> str:
+        """Say why a file that looks ready has to be seen once more; empty if it has not."""
+        found = self.file_system(fingerprint.device, descriptor)
+        if not found:
+            return ""
+        state = [fingerprint.inode, fingerprint.size, fingerprint.mtime_ns, fingerprint.ctime_ns]
+        # As text that JSON can hold, whatever bytes the name has.
+        path = os.fsencode(path).decode("latin-1")
+        before = self._now.get(path) or self._before.get(path)
+        if before is not None and before[0] == state and now - before[1] >= 0 and self._is_over(now - before[1]):
+            return ""
+        # Every write sets the mtime by that clock. A program that sets it back has finished writing.
+        written_at = fingerprint.mtime_ns / 1e9
+        if now - self._clock_behind(now) - written_at >= self._settle_seconds + LONG_AGO_SECONDS:
+            return ""
+        since = before[1] if before is not None and before[0] == state and before[1] <= now else now
+        if len(self._now) < _MOST_SIGHTINGS:
+            self._now[path] = state, since
+        return (
+            f"{found} does not show writers on other hosts: the file has to be seen unchanged for "
+            f"{self._settle_seconds:g} s, by one run and by another"
+        )
+
+    def absorb(self, dumped: str, unseen: Mapping[str, str]) -> None:
+        """Add what another process has seen in the same run."""
+        self._now.update(_sightings_in(dumped))
+        for reason, path in unseen.items():
+            self.unseen.setdefault(reason, path)
+
+    def dump(self) -> str:
+        """Serialise for the next run what was seen and is not shipped yet."""
+        return msgspec.json.encode(self._now).decode() if self._now or self._before else ""
+
+    def _is_over(self, seconds: float) -> bool:
+        return seconds >= self._settle_seconds and seconds > 0
+
+    def _clock_behind(self, now: float) -> float:
+        """The seconds by which the clock of the file system, perhaps another host's, is behind ours."""
+        if self._behind is None:
+            from s3_uploader.spool.probe import probe_in  # rarely needed
+
+            self._behind = 0.0
+            with contextlib.suppress(OSError), probe_in(lambda: self._root.descriptor) as name:
+                self._behind = max(0.0, now - self._root.stat((), name).st_ctime)
+        return self._behind
+
+
+def unseen_in_words(reason: str, path: str) -> str:
+    """The warning about files that are shipped although their writers cannot be seen.
+
+    :param reason: the type of the file system, or empty if this user may not see them.
+    """
+    if reason:
+        return (
+            f"The spool lies on {reason}, where open files of other hosts cannot be seen. Files wait until two runs "
+            "have seen them unchanged. If a producer pauses longer within a file, it is shipped too early. Let it "
+            "write elsewhere and rename into the spool."
+        )
+    return (
+        f"This user cannot see whether somebody writes to files of other users, such as {path}. Run as the user that "
+        "writes them, or give the service CAP_LEASE. Until then settle_seconds must be longer than the longest pause "
+        "of a writer."
+    )
+
+
+def _sightings_in(text: str | None) -> dict[str, _Seen]:
     try:
-        descriptor = root.open_file(candidate.directory, candidate.name)
-    except OSError as error:
-        return why_not_opened(error)
-    try:
-        # For anything but a regular file the kernel cannot tell.
-        is_busy = is_being_written(descriptor)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            close_quietly(descriptor)
-            return Left.SPECIAL, "a FIFO, socket or device"
-        if is_busy:
-            close_quietly(descriptor)
-            return Left.BUSY, "a writer has it open"
-        return OpenFile(candidate, descriptor, Fingerprint.of(status), root, writers_are_seen=is_busy is False)
-    except OSError as error:
-        close_quietly(descriptor)
-        return Left.UNREADABLE, error.strerror or str(error)
+        return msgspec.json.decode(text or "{}", type=dict[str, _Seen])
+    except msgspec.DecodeError:
+        return {}  # a note of another version

@@ -3,12 +3,15 @@
 Paths are resolved one name at a time with ``openat(O_NOFOLLOW | O_DIRECTORY)``, so that no link, wherever it appears
 and whenever it was put there, leads out of the spool. Descriptors of directories are cached only for moments: a
 directory that was replaced by a link is noticed at the next :meth:`SpoolRoot.refresh`.
+
+A file that cannot be removed would be sent again and again, so its directory is examined first (:class:`Removable`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import stat
@@ -19,13 +22,21 @@ from typing import TypeAlias, TypeVar
 from s3_uploader.core.errors import FAILING_DISK, SpoolDenied, SpoolError, is_of_a_failing_disk
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Left
+from s3_uploader.core.procfs import has_capability
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CACHED_DIRECTORIES = 64
 _TOP_DIRECTORIES = 300
+_MOST_EXAMINED = 1000
+_GET_FLAGS = 0x80086601
+"""``FS_IOC_GETFLAGS``, see ``ioctl_iflags(2)``."""
+_FLAGS = {0x10: "immutable (chattr +i)", 0x20: "append-only (chattr +a)"}
+_CAP_FOWNER = 3
 
 Names = tuple[str, ...]
+Reason = tuple[str, str]
+"""Why nothing can be removed from a directory, and what to do about it."""
 _Listing: TypeAlias = "os._ScandirIterator[str]"
 _Result = TypeVar("_Result")
 
@@ -210,6 +221,56 @@ def refuse_read_only(root: SpoolRoot) -> None:
             hint="Mount it writable (a disk with errors is made read-only: `dmesg` shows them), or set "
             "on_success to keep.",
         )
+
+
+class Removable:
+    """Remembers the directories of a spool; each is examined once in a run."""
+
+    def __init__(self, root: SpoolRoot) -> None:
+        self._root = root
+        self._known: dict[Names, tuple[Reason | None, bool]] = {}
+
+    def why_not(self, names: Names, *, owner: int) -> Reason | None:
+        """Why a file of this owner cannot be removed from the directory; ``None`` if no obstacle is known."""
+        known = self._known.get(names)
+        if known is None:
+            if len(self._known) >= _MOST_EXAMINED:
+                self._known.clear()
+            try:
+                known = _obstacle_in(self._root.directory(names))
+            except OSError:
+                return None  # whoever opens the file finds out
+            self._known[names] = known
+        reason, only_our_own = known
+        if reason is None and only_our_own and owner != os.geteuid():
+            return (
+                "its directory is sticky, so that only its owner may remove it",
+                "Run as the user that writes the files, or remove the sticky bit (chmod -t).",
+            )
+        return reason
+
+
+def _obstacle_in(directory: int) -> tuple[Reason | None, bool]:
+    """Find out why nothing can be removed from a directory, and whether at least this user's own files can be."""
+    # Asks for the effective user, and knows of read-only mounts and of what chattr has made immutable.
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
+        if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
+            return ("its file system is read-only", "Mount it writable."), False
+        by_mode = ("this user may not write to its directory", "Let the user that runs this program write to it.")
+        return why_sealed(directory) or by_mode, False
+    status = os.fstat(directory)
+    is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid != os.geteuid()
+    return why_sealed(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
+
+
+def why_sealed(directory: int) -> Reason | None:
+    """What chattr has set that keeps every name in a directory, also for root; ``None`` without such an attribute."""
+    try:
+        flags = int.from_bytes(fcntl.ioctl(directory, _GET_FLAGS, bytes(8))[:4], "little")
+    except OSError:
+        return None  # a file system without such flags
+    found = next((words for bit, words in _FLAGS.items() if flags & bit), None)
+    return None if found is None else (f"its directory is {found}", "Remove that attribute.")
 
 
 def why_not_opened(error: OSError) -> tuple[Left, str]:

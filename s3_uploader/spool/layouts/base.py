@@ -1,4 +1,4 @@
-"""The protocol of a layout, and what all layouts share: temporary names, globs, blocks, leftovers.
+"""The protocol of a layout, and what all layouts share: temporary names, globs, blocks, leftovers, fresh files.
 
 Terms
 -----
@@ -29,6 +29,9 @@ TAKEN_SUFFIX = ".s3u"
 
 BLOCK = 10_000
 """Most entries of one directory that are held in memory, and sorted, at once."""
+
+FUTURE_TOLERANCE = 300.0
+"""Seconds by which an mtime may be in the future before it counts as wrong and no longer holds a file back."""
 
 _NOT_LISTED = ("lost+found", LOCK_NAME)
 _TEMPORARY = ("~", ".tmp", ".temp", ".part", ".partial", ".swp", ".crdownload", ".filepart")
@@ -114,6 +117,25 @@ def has_leftover(root: SpoolRoot, candidate: Candidate, *, is_done: Callable[[st
         return False
     path = "/".join((*candidate.directory, private))
     return stat.S_ISREG(status.st_mode) and not is_done(path, Fingerprint.of(status))
+
+
+def why_settling(candidate: Candidate, mtime_ns: int, now: float, settle_seconds: float) -> str:
+    """Say why a candidate is too fresh; empty if it is not.
+
+    A period in the path holds a file back only while it runs and until ``settle_seconds`` after its end. One in the
+    future (a wrong clock, local time read as UTC) or none at all leaves the decision to the mtime; an mtime that lies
+    more than :data:`FUTURE_TOLERANCE` in the future decides nothing either, so that no file is stranded.
+
+    :param mtime_ns: when the file was last written, in nanoseconds since the epoch.
+    :param now: seconds since the epoch.
+    """
+    begin, end = candidate.period_begin, candidate.period_end
+    if begin is not None and end is not None and begin <= now < end + settle_seconds:
+        return f"its minute ended less than {settle_seconds:g} s ago" if now >= end else "its minute is not over"
+    age = now - mtime_ns / 1e9
+    if age < settle_seconds and age >= -FUTURE_TOLERANCE:
+        return f"written {max(age, 0.0):.0f} s ago, less than {settle_seconds:g} s"
+    return ""
 
 
 def is_hidden(name: str) -> bool:

@@ -22,7 +22,7 @@ from s3_uploader.remote_store.store import RemoteStore
 from s3_uploader.run import flow_control, in_flight, settlement
 from s3_uploader.service import supervisor
 from s3_uploader.service import watch as watching
-from s3_uploader.spool import readiness, removal
+from s3_uploader.spool import open_file, removal
 from s3_uploader.spool.layouts import base, dated, strangers
 from s3_uploader.stores.s3 import checksums, helpers, requests, single
 from s3_uploader.stores.s3.engines import base as engines
@@ -92,13 +92,13 @@ IN_WORDS: list[tuple[str, str, float]] = [
     ("troubleshooting.md", "the first twenty with code", spool_status._FAILING_SHOWN / 20),
     ("troubleshooting.md", "the last five runs", spool_status._RUNS_SHOWN / 5),
     ("guarantees.md", "abandons it after two minutes", directory.HUNG_SECONDS / (2 * MINUTE)),
-    ("guarantees.md", "a minute older than `settle_seconds`", readiness.LONG_AGO_SECONDS / MINUTE),
+    ("guarantees.md", "a minute older than `settle_seconds`", open_file.LONG_AGO_SECONDS / MINUTE),
     ("guarantees.md", "In trouble the pauses grow to a minute", watching._LONGEST_PAUSE / MINUTE),
     ("why-a-file-waits.md", "retried after a minute at most", rows.FIRST_PAUSE / MINUTE),
     ("why-a-file-waits.md", "pauses of up to six hours", rows.LONGEST_PAUSE / (6 * HOUR)),
-    ("why-a-file-waits.md", "more than five minutes in the future", readiness.FUTURE_TOLERANCE / (5 * MINUTE)),
+    ("why-a-file-waits.md", "more than five minutes in the future", base.FUTURE_TOLERANCE / (5 * MINUTE)),
     ("why-a-file-waits.md", "After a day such a file becomes a problem", strangers._OLD_SECONDS / DAY),
-    ("why-a-file-waits.md", "a minute older than `settle_seconds`", readiness.LONG_AGO_SECONDS / MINUTE),
+    ("why-a-file-waits.md", "a minute older than `settle_seconds`", open_file.LONG_AGO_SECONDS / MINUTE),
     ("several-spools.md", "up to eight at the same time", directory.AT_ONCE / 8),
     ("several-spools.md", "A run that shows no sign of life for two minutes", directory.HUNG_SECONDS / (2 * MINUTE)),
     (

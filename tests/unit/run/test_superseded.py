@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from s3_uploader.core.errors import ConflictError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.ledger import Ledger
-from s3_uploader.run.superseded import Superseded, is_outdated
+from s3_uploader.run import superseded
+from s3_uploader.run.superseded import Superseded, is_outdated, was_replaced
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.root import SpoolRoot
 from tests.changes import append, overwrite, overwrite_and_put_mtime_back
@@ -146,3 +148,67 @@ class TestOutdated:
             patch.setattr(os, "fstat", fail)
             outdated = outdated or is_outdated(file, Receipt(key="x", size=4, proof=Proof.SIZE))
         assert not outdated
+
+
+class TestReplaced:
+    """A file in whose place its producer puts another one, and what only looks like that."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Iterator[OpenFile]:
+        """A file of the spool that is under way."""
+        write(tmp_path / "spool/x", "first")
+        write(tmp_path / "new", "second")
+        root = SpoolRoot(str(tmp_path))
+        opened = open_candidate(root, candidate("spool/x"))
+        assert isinstance(opened, OpenFile)
+        yield opened
+        opened.close()
+        root.close()
+
+    def test_by_a_rename(self, file: OpenFile, tmp_path: Path) -> None:
+        """A rename over its name is told from the two files, whatever times the new one has."""
+        os.utime(tmp_path / "new", (0, 0))
+        assert not was_replaced(file)
+        (tmp_path / "new").rename(tmp_path / "spool/x")
+        assert was_replaced(file)
+
+    def test_not_after_another_uploader(self, file: OpenFile, tmp_path: Path) -> None:
+        """What is removed under a private name was delivered, however soon the next file of its name comes."""
+        (tmp_path / "spool/x").rename(tmp_path / "spool/private")
+        (tmp_path / "spool/private").unlink()
+        (tmp_path / "new").rename(tmp_path / "spool/x")
+        assert not was_replaced(file)
+
+    def test_not_by_a_later_file(self, file: OpenFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that comes a while after the first was removed is a file of its own."""
+        (tmp_path / "spool/x").unlink()
+        assert not was_replaced(file)
+        (tmp_path / "new").rename(tmp_path / "spool/x")
+        # Any two system calls are further apart than this.
+        monkeypatch.setattr(superseded, "_ONE_TICK_NS", 0)
+        assert not was_replaced(file)
+
+    def test_not_by_whole_seconds(self, file: OpenFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where the file system counts seconds, equal times are no trace of one rename."""
+
+        class WholeSeconds:
+            st_mode, st_nlink, st_dev, st_ino, st_size = stat.S_IFREG, 0, 1, 2, 3
+            st_mtime_ns = st_ctime_ns = 1_700_000_000_000_000_000
+
+        (tmp_path / "new").rename(tmp_path / "spool/x")
+        assert was_replaced(file)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fstat", lambda descriptor: WholeSeconds)
+            patch.setattr(SpoolRoot, "stat", lambda *_: WholeSeconds)
+            is_replaced = was_replaced(file)
+        assert not is_replaced
+
+    def test_not_while_it_has_a_name(self, file: OpenFile, tmp_path: Path) -> None:
+        """As long as the first file is somewhere, and where a directory has its name, nothing has replaced it."""
+        os.link(tmp_path / "spool/x", tmp_path / "other")
+        (tmp_path / "new").rename(tmp_path / "spool/x")
+        assert not was_replaced(file)
+        (tmp_path / "other").unlink()
+        (tmp_path / "spool/x").unlink()
+        (tmp_path / "spool/x").mkdir()
+        assert not was_replaced(file)

@@ -16,10 +16,12 @@ from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.spool import mounts
 from s3_uploader.spool.mounts import (
     FILE_NAME,
+    UNKNOWN,
     Directory,
     FileSystem,
     KnownMounts,
     file_system_of,
+    foreign_file_system,
     refuse_silent,
     why_wrong,
 )
@@ -199,3 +201,22 @@ def test_a_stop_makes_no_disk_a_dead_one(dead: Dead) -> None:
 def test_a_directory_that_is_missing_answers(tmp_path: Path) -> None:
     """An error is an answer: others say what it means."""
     refuse_silent([Directory("base_dir", str(tmp_path / "none"), None), Directory("move_to", "a\0b", None)], seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        ({0: "ext4"}, ""),
+        ({0: ""}, UNKNOWN),
+        ({0: "fuse.sshfs"}, "fuse.sshfs"),
+        ({0: "cifs"}, "cifs"),
+        ({0: "overlay"}, ""),
+        ({0: "overlay", 1: "nfs4"}, "overlay of nfs4"),
+    ],
+)
+def test_types(types: dict[int, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system of another host is known by its type, also below an overlay; one that is not known may be one."""
+    overlay = Mount(device="0:1", root="/", point="/", type="overlay", source="o", options="rw,lowerdir=/,workdir=/w")
+    monkeypatch.setattr(mounts, "mount_of", lambda descriptor: overlay)
+    monkeypatch.setattr(mounts, "file_system_at", lambda descriptor: types.get(0 if descriptor == 0 else 1, "ext4"))
+    assert foreign_file_system(0) == expected

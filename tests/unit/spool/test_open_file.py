@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -210,64 +209,3 @@ class TestClose:
             os.fstat(file.descriptor)
         assert [file.descriptor for file in closing] == [-1] * len(closing)
         Closing(others).finish()
-
-
-class TestReplaced:
-    """A file in whose place its producer puts another one, and what only looks like that."""
-
-    @pytest.fixture
-    def file(self, root: SpoolRoot, tmp_path: Path) -> Iterator[OpenFile]:
-        """A file of the spool that is under way."""
-        write(tmp_path / "spool/x", "first")
-        write(tmp_path / "new", "second")
-        file = opened(root, "spool/x")
-        yield file
-        file.close()
-
-    def test_by_a_rename(self, file: OpenFile, tmp_path: Path) -> None:
-        """A rename over its name is told from the two files, whatever times the new one has."""
-        os.utime(tmp_path / "new", (0, 0))
-        assert not file.was_replaced()
-        (tmp_path / "new").rename(tmp_path / "spool/x")
-        assert file.was_replaced()
-
-    def test_not_after_another_uploader(self, file: OpenFile, tmp_path: Path) -> None:
-        """What is removed under a private name was delivered, however soon the next file of its name comes."""
-        (tmp_path / "spool/x").rename(tmp_path / "spool/private")
-        (tmp_path / "spool/private").unlink()
-        (tmp_path / "new").rename(tmp_path / "spool/x")
-        assert not file.was_replaced()
-
-    def test_not_by_a_later_file(self, file: OpenFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file that comes a while after the first was removed is a file of its own."""
-        (tmp_path / "spool/x").unlink()
-        assert not file.was_replaced()
-        (tmp_path / "new").rename(tmp_path / "spool/x")
-        # Any two system calls are further apart than this.
-        monkeypatch.setattr(open_file, "_ONE_TICK_NS", 0)
-        assert not file.was_replaced()
-
-    def test_not_by_whole_seconds(self, file: OpenFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where the file system counts seconds, equal times are no trace of one rename."""
-
-        class WholeSeconds:
-            st_mode, st_nlink, st_dev, st_ino, st_size = stat.S_IFREG, 0, 1, 2, 3
-            st_mtime_ns = st_ctime_ns = 1_700_000_000_000_000_000
-
-        (tmp_path / "new").rename(tmp_path / "spool/x")
-        assert file.was_replaced()
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fstat", lambda descriptor: WholeSeconds)
-            patch.setattr(SpoolRoot, "stat", lambda *_: WholeSeconds)
-            is_replaced = file.was_replaced()
-        assert not is_replaced
-
-    def test_not_while_it_has_a_name(self, file: OpenFile, tmp_path: Path) -> None:
-        """As long as the first file is somewhere, and where a directory has its name, nothing has replaced it."""
-        os.link(tmp_path / "spool/x", tmp_path / "other")
-        (tmp_path / "new").rename(tmp_path / "spool/x")
-        assert not file.was_replaced()
-        (tmp_path / "other").unlink()
-        (tmp_path / "spool/x").unlink()
-        (tmp_path / "spool/x").mkdir()
-        assert not file.was_replaced()

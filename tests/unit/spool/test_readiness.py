@@ -1,4 +1,4 @@
-"""When a file is ready: the two clocks, the probe for a writer, and whether it could be removed afterwards."""
+"""When a file is ready: the two clocks, the probe for a writer, and a second look where writers are not seen."""
 
 from __future__ import annotations
 
@@ -18,21 +18,18 @@ from hypothesis import strategies as st
 
 from s3_uploader.core import procfs
 from s3_uploader.core.model import Candidate, Fingerprint
-from s3_uploader.core.procfs import Mount
-from s3_uploader.spool import readiness
-from s3_uploader.spool.probe import remove_left
-from s3_uploader.spool.readiness import (
-    UNKNOWN,
-    Removable,
+from s3_uploader.spool import open_file
+from s3_uploader.spool.layouts.base import why_settling
+from s3_uploader.spool.mounts import foreign_file_system
+from s3_uploader.spool.open_file import (
     Sightings,
-    foreign_file_system,
     is_being_written,
     release_lease,
     take_lease,
     unseen_in_words,
-    why_settling,
 )
-from s3_uploader.spool.root import ReadOnlySpool, SpoolRoot, refuse_read_only
+from s3_uploader.spool.probe import remove_left
+from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NOW
 
 
@@ -208,17 +205,17 @@ class TestNoTelling:
         )
         monkeypatch.setattr(procfs, "_MOUNTS", str(mounts))
         self.refuse(monkeypatch, errno.EAGAIN)
-        readiness._is_remote.cache_clear()
+        open_file._is_remote.cache_clear()
         assert is_being_written(reader) is told
-        readiness._is_remote.cache_clear()
+        open_file._is_remote.cache_clear()
 
     def test_no_mount_table(self, reader: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without a table of mounts the kernel's word is taken."""
         monkeypatch.setattr(procfs, "_MOUNTS", "/nowhere")
         self.refuse(monkeypatch, errno.EAGAIN)
-        readiness._is_remote.cache_clear()
+        open_file._is_remote.cache_clear()
         assert is_being_written(reader) is True
-        readiness._is_remote.cache_clear()
+        open_file._is_remote.cache_clear()
 
 
 SETTLE = 10.0
@@ -227,7 +224,7 @@ SETTLE = 10.0
 @pytest.fixture
 def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file system is one on which others may write, with a clock like ours."""
-    monkeypatch.setattr(readiness, "foreign_file_system", lambda descriptor: "nfs4")
+    monkeypatch.setattr(open_file, "foreign_file_system", lambda descriptor: "nfs4")
     monkeypatch.setattr(Sightings, "_clock_behind", lambda self, now: 0.0)
 
 
@@ -297,7 +294,7 @@ class TestElsewhere:
 
 def test_clock_of_the_file_system(root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server whose clock is behind makes its files look older than they are; it is asked for its time."""
-    monkeypatch.setattr(readiness, "foreign_file_system", lambda descriptor: "nfs4")
+    monkeypatch.setattr(open_file, "foreign_file_system", lambda descriptor: "nfs4")
     (tmp_path / "file").write_text("x")
     status = os.stat(tmp_path / "file")
     an_hour_ahead = status.st_ctime + 3600
@@ -310,7 +307,7 @@ def test_what_a_killed_run_leaves_of_its_clock(
     root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file whose time was read is one of those that the next run removes."""
-    monkeypatch.setattr(readiness, "foreign_file_system", lambda descriptor: "nfs4")
+    monkeypatch.setattr(open_file, "foreign_file_system", lambda descriptor: "nfs4")
     known = Sightings(root, settle_seconds=SETTLE)
     with monkeypatch.context() as killed:
         killed.setattr(os, "unlink", lambda *arguments, **options: None)
@@ -330,89 +327,7 @@ def test_here(root: SpoolRoot, tmp_path: Path) -> None:
     os.close(descriptor)
 
 
-@pytest.mark.parametrize(
-    ("types", "expected"),
-    [
-        ({0: "ext4"}, ""),
-        ({0: ""}, UNKNOWN),
-        ({0: "fuse.sshfs"}, "fuse.sshfs"),
-        ({0: "cifs"}, "cifs"),
-        ({0: "overlay"}, ""),
-        ({0: "overlay", 1: "nfs4"}, "overlay of nfs4"),
-    ],
-)
-def test_types(types: dict[int, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system of another host is known by its type, also below an overlay; one that is not known may be one."""
-    overlay = Mount(device="0:1", root="/", point="/", type="overlay", source="o", options="rw,lowerdir=/,workdir=/w")
-    monkeypatch.setattr(readiness, "mount_of", lambda descriptor: overlay)
-    monkeypatch.setattr(readiness, "file_system_at", lambda descriptor: types.get(0 if descriptor == 0 else 1, "ext4"))
-    assert foreign_file_system(0) == expected
-
-
 def test_words() -> None:
     """What a person is told names the file system, or the file and the permission."""
     assert "nfs4" in unseen_in_words("nfs4", "a")
     assert "CAP_LEASE" in unseen_in_words("", "a")
-
-
-class Disk:
-    """Answers of ``fstatvfs``."""
-
-    def __init__(self, *, read_only: bool) -> None:
-        self.f_flag = os.ST_RDONLY if read_only else 0
-
-
-def test_writable(root: SpoolRoot) -> None:
-    """An ordinary directory is accepted, and so is one that has vanished."""
-    assert Removable(root).why_not(("d",), owner=os.geteuid()) is None
-    assert Removable(root).why_not(("gone",), owner=os.geteuid()) is None
-    refuse_read_only(root)
-
-
-@pytest.mark.parametrize("read_only", [False, True])
-def test_not_writable(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, read_only: bool) -> None:
-    """A directory that this user may not write to is told from a file system that nobody may; it is asked once."""
-    asked: list[Any] = []
-
-    def access(*arguments: Any, **options: Any) -> bool:
-        asked.append(arguments)
-        return False
-
-    monkeypatch.setattr(os, "access", access)
-    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: Disk(read_only=read_only))
-    known = Removable(root)
-    reason = known.why_not(("d",), owner=os.geteuid())
-    assert reason is not None
-    assert ("read-only" in reason[0]) is read_only
-    assert known.why_not(("d",), owner=0) == reason
-    assert len(asked) == 1
-
-
-def test_read_only(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spool on a file system that is read-only is refused as a whole."""
-    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: Disk(read_only=True))
-    with pytest.raises(ReadOnlySpool, match="nothing can be removed"):
-        refuse_read_only(root)
-
-
-@pytest.mark.parametrize("flag", [0x10, 0x20])
-def test_attributes(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, flag: int) -> None:
-    """What chattr has made immutable or append-only keeps its names, also for root."""
-    monkeypatch.setattr(fcntl, "ioctl", lambda descriptor, request, buffer: flag.to_bytes(4, "little") + bytes(4))
-    reason = Removable(root).why_not(("d",), owner=os.geteuid())
-    assert reason is not None
-    assert "chattr" in reason[0]
-
-
-def test_sticky(root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a sticky directory of somebody else only one's own files can be removed."""
-    (tmp_path / "d").chmod(0o1777)
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    monkeypatch.setattr(readiness, "has_capability", lambda number: False)
-    known = Removable(root)
-    assert known.why_not(("d",), owner=12345) is None
-    reason = known.why_not(("d",), owner=4711)
-    assert reason is not None
-    assert "sticky" in reason[0]
-    monkeypatch.setattr(readiness, "has_capability", lambda number: True)
-    assert Removable(root).why_not(("d",), owner=4711) is None

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts import base, dated
-from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
+from s3_uploader.spool.layouts.base import EmptyDirectory, Globs, why_settling
 from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, period_function, utc_epoch
-from s3_uploader.spool.readiness import why_settling
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NO_GLOBS, NOW, Skips, write
 
