@@ -15,8 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from s3_uploader.ledger import offline
-from s3_uploader.ledger.database import uri
-from s3_uploader.ledger.exclusive import map_no_index
+from s3_uploader.ledger.database import map_no_index, uri
 from s3_uploader.ledger.ledger import Ledger
 from s3_uploader.ledger.trouble import explained
 

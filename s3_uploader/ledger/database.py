@@ -21,10 +21,9 @@ from typing import Any, TypeVar
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.procfs import file_system_at, is_local
-from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.schema import ADDED_COLUMNS, APPLICATION_ID, MIGRATIONS, VERSION, ForeignFile
 from s3_uploader.ledger.state_directory import create_state_directory, directory_locked, give_up_reserve, identity_of
-from s3_uploader.ledger.trouble import explained, is_damage, not_converted, refuse_special
+from s3_uploader.ledger.trouble import explained, is_damage, not_converted, of_newer_version, refuse_special
 
 Row = tuple[Any, ...]
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -116,7 +115,7 @@ class Database:
 
         :raises StateError: if it cannot be read.
         """
-        return self._with_second_chance(lambda: fetched(self._connection, sql, parameters))
+        return self._with_second_chance(lambda: self._connection.execute(sql, parameters).fetchall())
 
     def close(self) -> None:
         """Close the file; may be called twice.
@@ -263,8 +262,6 @@ class Database:
         self._connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         self._identity = identity_of(self._path)
         if self._journal is not Journal.WAL:
-            from s3_uploader.ledger.exclusive import map_no_index
-
             map_no_index(self._connection)
 
     def _disconnect(self) -> None:
@@ -292,8 +289,6 @@ class Database:
 
     def _roll_back_from_now_on(self) -> None:
         """Switch to a rollback journal. A write-ahead log is removed once no other process has the ledger open."""
-        from s3_uploader.ledger.exclusive import share_again
-
         for statement in ("journal_mode = PERSIST", f"journal_size_limit = {_LARGE_JOURNAL}", "synchronous = FULL"):
             self._connection.execute(f"PRAGMA {statement}").fetchall()
         share_again(self._connection)
@@ -342,9 +337,20 @@ def _is_moved(path: str, opened: tuple[int, int] | None, journal: Journal) -> bo
     return journal is Journal.WAL and (status.st_dev, status.st_ino) != opened
 
 
-def fetched(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[Row]:
-    """All rows of a query."""
-    return connection.execute(sql, parameters).fetchall()
+def map_no_index(connection: sqlite3.Connection) -> None:
+    """Make SQLite keep the index of a write-ahead log in its own memory and map no file.
+
+    To be called before anything is read. It does not look whether the ledger has such a log, because closing the file
+    would drop all locks that this process has on it, SQLite's included.
+    """
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+
+
+def share_again(connection: sqlite3.Connection) -> None:
+    """Undo :func:`map_no_index`, so that other processes may use the ledger too."""
+    connection.execute("PRAGMA locking_mode = NORMAL").fetchall()
+    # The next access releases the lock.
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
 
 
 def our_version(connection: sqlite3.Connection, path: str) -> int:
@@ -357,11 +363,7 @@ def our_version(connection: sqlite3.Connection, path: str) -> int:
     if application != APPLICATION_ID and (application or version or tables):
         raise ForeignFile("it is a database of another program")
     if version > VERSION:
-        raise StateError(
-            f"The ledger {shown_name(path)} was written by a newer version of this program "
-            f"(schema {version}, this one knows {VERSION}).",
-            hint="Install that version again, or move the ledger away. Without it no file is lost, only the history.",
-        )
+        raise of_newer_version(path, version)
     return int(version)
 
 

@@ -1,4 +1,4 @@
-"""Exclusive access to a ledger's file, and its use without the index of a write-ahead log, which would be mapped.
+"""Exclusive access to a ledger's file, among the processes of this host and of others.
 
 Between hosts SQLite's locks suffice if taking a lock makes a client refresh the file: NFS, SMB, 9p. A file system in
 user space caches content and size on each host and ignores locks. There this program takes its own lock first, and then
@@ -11,13 +11,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from s3_uploader.core.files import belongs_to_process, release_flock, release_range, try_flock, try_range
 from s3_uploader.core.procfs import file_system_at
-
-if TYPE_CHECKING:
-    import sqlite3
 
 LOCK_NAME = "ledger.lock"
 _FIRST_PAUSE = 0.002
@@ -69,19 +65,3 @@ def wait_for(attempt: Callable[[], bool], until: float) -> bool:
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
     return True
-
-
-def map_no_index(connection: sqlite3.Connection) -> None:
-    """Make SQLite keep the index of a write-ahead log in its own memory and map no file.
-
-    To be called before anything is read. It does not look whether the ledger has such a log, because closing the file
-    would drop all locks that this process has on it, SQLite's included.
-    """
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
-
-
-def share_again(connection: sqlite3.Connection) -> None:
-    """Undo :func:`map_no_index`, so that other processes may use the ledger too."""
-    connection.execute("PRAGMA locking_mode = NORMAL").fetchall()
-    # The next access releases the lock.
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()

@@ -69,7 +69,7 @@ def attach(connection: sqlite3.Connection, path: str, name: str = "ledger") -> b
     try:
         query = "mode=rw" if is_writable else "mode=ro&immutable=1"
         connection.execute(f"ATTACH ? AS {name}", (uri(path, query),))
-        # Must come before the first read, so that no index of a write-ahead log is mapped (exclusive.map_no_index).
+        # Must come before the first read, so that no index of a write-ahead log is mapped (database.map_no_index).
         connection.execute(f"PRAGMA {name}.locking_mode = EXCLUSIVE").fetchall()
         connection.execute("BEGIN EXCLUSIVE" if is_writable else "BEGIN")
         _insist_on_ledger(connection, path, name)

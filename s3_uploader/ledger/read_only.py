@@ -16,14 +16,15 @@ from s3_uploader.ledger.database import (
     Parameters,
     Row,
     columns_of,
-    fetched,
     journal_of,
+    map_no_index,
     migrate,
     our_version,
     rollback_journal,
+    share_again,
     uri,
 )
-from s3_uploader.ledger.exclusive import alone, look_anew, map_no_index, share_again
+from s3_uploader.ledger.exclusive import alone, look_anew
 from s3_uploader.ledger.schema import OF_OLDER, ForeignFile
 from s3_uploader.ledger.state_directory import COMPANIONS
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it, refuse_special
@@ -191,6 +192,11 @@ class ReadOnlyDatabase:
 
     def _opened(self, query: str) -> sqlite3.Connection:
         return sqlite3.connect(uri(self._path, query), uri=True, timeout=_READER_SECONDS, isolation_level=None)
+
+
+def fetched(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[Row]:
+    """All rows of a query."""
+    return connection.execute(sql, parameters).fetchall()
 
 
 def has_log(path: str) -> bool:

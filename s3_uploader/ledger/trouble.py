@@ -9,7 +9,7 @@ import stat
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.schema import ForeignFile
+from s3_uploader.ledger.schema import VERSION, ForeignFile
 
 FILES_ARE_KEPT = "Until then no file is deleted."
 _FILES = 3
@@ -116,6 +116,15 @@ def not_converted(path: str) -> StateError:
         "cannot be switched to another journal, because another process has it open.",
         hint="End that process (an older version of this program, perhaps on another host), or name a state_dir on "
         f"a local file system. {FILES_ARE_KEPT}",
+    )
+
+
+def of_newer_version(path: str, version: int) -> StateError:
+    """The error of a ledger with a schema that this version of the program does not know."""
+    return StateError(
+        f"The ledger {shown_name(path)} was written by a newer version of this program "
+        f"(schema {version}, this one knows {VERSION}).",
+        hint="Install that version again, or move the ledger away. Without it no file is lost, only the history.",
     )
 
 

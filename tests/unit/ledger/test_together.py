@@ -15,7 +15,6 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import FailureBucket
 from s3_uploader.core.shares import Share, parse
 from s3_uploader.ledger import Ledger, LedgerReader, queries, read_only
-from s3_uploader.ledger import database as database_module
 from s3_uploader.ledger import together as together_module
 from s3_uploader.ledger.database import Parameters
 from s3_uploader.ledger.snapshot import Snapshot, SpoolFile
@@ -250,7 +249,7 @@ def test_many_ledgers_together_hold_few_rows(path: str, write: Write, monkeypatc
     for share in ("0/2", "1/2"):
         write(share).commit_batch(shipped=[shipped(f"{share}-{n}", shipped_at=NOW + n) for n in range(rows)])
     read: list[int] = []
-    fetched = database_module.fetched
+    fetched = read_only.fetched
 
     def counted(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[tuple[Any, ...]]:
         found = fetched(connection, sql, parameters)
