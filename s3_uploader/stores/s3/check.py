@@ -15,7 +15,7 @@ from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities
 from s3_uploader.stores.s3.checks.conditions import check_condition
 from s3_uploader.stores.s3.checks.names import check_names
-from s3_uploader.stores.s3.checks.parts import check_parts
+from s3_uploader.stores.s3.checks.parts import PutInParts, check_parts
 from s3_uploader.stores.s3.checks.proofs import check_proof
 from s3_uploader.stores.s3.checks.trial import ERROR, NOTE, OK, USUAL, WARNING, Trial
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
@@ -43,8 +43,7 @@ class Checker:
     :param stored: called with the key of the small object while it exists.
     :param limits: longest time for one request and for all.
     :param variants: the ways in which objects are stored besides the usual one.
-    :param upload_in_parts: stores a small object under a key as large ones are stored, within that many seconds; raises
-        ``StoreError``.
+    :param put_in_parts: stores a small object under a key as large ones are stored, within that many seconds.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Checker:
         stored: Callable[[str], None] = ignore,
         limits: CheckLimits = USUAL_LIMITS,
         variants: Sequence[PutOptions] = (),
-        upload_in_parts: Callable[[str, float], None],
+        put_in_parts: PutInParts,
     ) -> None:
         self._trial = Trial(
             key=key_prefix + PREFIX + secrets.token_hex(8),
@@ -73,7 +72,7 @@ class Checker:
             endpoint=endpoint,
             limits=limits,
         )
-        self._upload_in_parts = upload_in_parts
+        self._put_in_parts = put_in_parts
         self._variants = variants
         self._stored = stored
         self._probe = probe
@@ -124,7 +123,7 @@ class Checker:
         check_proof(self._trial, call, body)
         self._check_settings(body)
         check_condition(self._trial, body)
-        check_parts(self._trial, self._upload_in_parts)
+        check_parts(self._trial, self._put_in_parts)
         check_names(self._trial, body)
         self._check_looking()
 

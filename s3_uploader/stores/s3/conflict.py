@@ -10,28 +10,23 @@ from collections.abc import Callable
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import Comparison, clean_etag, compare, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.errors import is_archived, parse_http_date
-from s3_uploader.stores.s3.names import NamedUpload
-from s3_uploader.stores.s3.proof import LOOKED
+from s3_uploader.stores.s3.proof import LOOKED, ProvenUpload
 from s3_uploader.stores.s3.refusals import Blame, blame, said
 from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE, if_match
 
-_REFUSED = frozenset(range(300, 500)) - {408, 429}
 _MAXIMUM_TURNS = 6
 """How often an upload may find a new state of its key before it fails, because two writers can overtake each other."""
 _TURN_SECONDS = 0.25
 """The pause before the third turn if the key was taken and then free. It doubles with each further turn."""
 _SIGHTINGS = 2
 """How often a condition must be refused before the object is written without it."""
-_SMALL = 1024 * 1024
-"""Up to this size an upload is sent a second time to test whether conditional writes still do not work."""
 
 
-class ContestedUpload(NamedUpload):
+class ContestedUpload(ProvenUpload):
     """An upload to a key that others may also use. Subclasses send the content."""
 
     looks_for_lost = True
@@ -45,34 +40,11 @@ class ContestedUpload(NamedUpload):
     """The last lookup of a key that a write had found taken said that it is free."""
 
     def begin(self) -> None:
-        """Start: check the name, decide whether to look first, and write."""
-        if self._unsure and not self.over:
-            self.sure_of_name(self.set_out, lambda call: self._examine(call, ours=False))
+        """Check the name if the server may treat it as another's, and set out."""
+        if self.name_checks is not None and not self.over:
+            self.name_checks.check_before(self.set_out, lambda call: self._examine(call, ours=False))
         else:
             self.set_out()
-
-    def set_out(self) -> None:
-        """Decide whether to look first, and write."""
-        if self.over:
-            return
-        capabilities = self.context.capabilities
-        if self.options.on_conflict is OnConflict.OVERWRITE and capabilities.conditional != "yes":
-            # For an upload that may overwrite, a condition only avoids sending the same content twice.
-            self.condition = UNLESS_THERE if capabilities.conditional == "" else UNCONDITIONAL
-            self.write()
-            return
-        probe = None if capabilities.conditional else capabilities.admit(self.set_out, may_wait=is_plain(self.key))
-        if probe is False:
-            return
-        self._is_probe = probe is True
-        if self._is_probe or capabilities.conditional != "yes":
-            if not self._is_probe and self.source.size <= _SMALL and capabilities.look_again():
-                self._is_probe = True
-            elif capabilities.conditional == "refused":
-                self.condition = UNCONDITIONAL
-            self._look_first()
-        else:
-            self.write()
 
     def found_after_all(self, call: PendingRequest) -> None:
         """Handle a lost answer to a write if an object is under the key now."""
@@ -123,7 +95,7 @@ class ContestedUpload(NamedUpload):
         if replacing or self.options.on_conflict is OnConflict.OVERWRITE:
             self.rewrite()
         else:
-            self._look_first()
+            self.look_first()
         return True
 
     def take_sighting(self) -> str:
@@ -133,24 +105,18 @@ class ContestedUpload(NamedUpload):
 
     # Conflicts.
 
-    def _look_first(self) -> None:
-        # The refusal of a HEAD has no document with the reason. The refusal of a write has one, if a write may be
-        # tried.
-        self.head(self._looked_first, _REFUSED)
-
     @property
     def _must_see(self) -> bool:
         """Whether only a lookup can prevent the next write from overwriting an object."""
         return not self.condition.header or self.context.capabilities.conditional in ("ignored", "refused")
 
-    def _looked_first(self, call: PendingRequest) -> None:
-        if self.over:
-            return
+    def not_free(self, call: PendingRequest) -> None:
+        """Find out what is under a key that a first lookup did not find free."""
         if call.error is not None:
             self.refuse(call, call.error)
         elif call.status == 200:
             self.require_s3(lambda: self._examine(call, ours=False), call.answer)
-        elif call.status == 404 or not self._must_see:
+        elif not self._must_see:
             self.rewrite()
         else:
             self._ask_why(self._cannot_look)
@@ -322,7 +288,7 @@ class ContestedUpload(NamedUpload):
 
     def _begin_under(self, key: str, path: str) -> None:
         self.key, self.path = key, path
-        self._unsure = frozenset()
+        self.name_checks = None
         self.condition = UNLESS_THERE
         was_probe, self._is_probe = self._is_probe, False
         if was_probe:

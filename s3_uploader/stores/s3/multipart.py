@@ -48,7 +48,7 @@ class MultipartUpload(CompletingUpload):
         if self.context.capabilities.trusted or self.options.on_conflict is OnConflict.OVERWRITE:
             self.write()
         else:
-            self._look_first()
+            self.look_first()
 
     # Creating.
 

@@ -8,9 +8,6 @@ unusual name is written. What it has seen once is remembered.
 
 from __future__ import annotations
 
-import collections
-import re
-import threading
 from collections.abc import Callable
 
 from s3_uploader.core.errors import KeyRefused
@@ -21,74 +18,38 @@ from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.folding import ALL, SIGNS, folded, kinds_of, shared, twins_of
 from s3_uploader.stores.s3.probe import KINDS
 from s3_uploader.stores.s3.proof import ProvenUpload
-from s3_uploader.stores.s3.upload import ObjectUpload
 
-_USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
 _LOOKED = frozenset(range(400, 500)) - {408, 429}
 _IDENTITY = ("etag", "last-modified", "content-length")
 """Headers that two objects never share completely, unless they have the same bytes from the same second."""
 
 
-def is_usual(key: str) -> bool:
-    """Whether no server confuses this name with another: lower case, no accents, no empty or dotted steps."""
-    return _USUAL.fullmatch(key) is not None and "./" not in key and not key.endswith(".")
+def doubt_name(upload: ProvenUpload) -> None:
+    """Have the unusual name of an upload checked, if this endpoint is not known to keep it."""
+    capabilities = upload.context.capabilities
+    # With conditional writes the server itself refuses a name that is truncated to a taken one.
+    is_refused = capabilities.conditional == "yes"
+    upload.common_name = folded(upload.key) if is_refused else shared(upload.key)
+    if kinds_of(upload.key) - capabilities.kept_names:
+        upload.name_checks = UnusualName(upload)
 
 
-class NamesUnderWay:
-    """Serialises uploads whose names the server may treat as the same. Thread-safe."""
+class UnusualName:
+    """The checks of an upload whose name is unusual: it overwrites no other object, and the object has that very name.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: dict[str, collections.deque[ObjectUpload]] = {}
+    :ivar _unsure: the ways in which the name is unusual and not known to be kept.
+    :ivar _twins: the other names that the object may be stored under, by kind.
+    """
 
-    def enter(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
-        """Call ``go`` when no other upload of these names is in flight, at once if there is none."""
-        name = upload.key
-        if not is_usual(name):
-            # With conditional writes the server itself refuses a name that is truncated to a taken one.
-            is_refused = upload.context.capabilities.conditional == "yes"
-            name = folded(name) if is_refused else shared(name)
-        upload.common_name = name
-        with self._lock:
-            waiting = self._waiting.get(name)
-            if waiting is not None:
-                waiting.append(upload)
-                return
-            self._waiting[name] = collections.deque((upload,))
-        go(upload)
+    def __init__(self, upload: ProvenUpload) -> None:
+        self._upload = upload
+        self._doubt()
 
-    def leave(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
-        """End an upload, and start the next one of its names."""
-        next_one = None
-        with self._lock:
-            name = upload.common_name
-            waiting = None if name is None else self._waiting.get(name)
-            if name is None or waiting is None or upload not in waiting:
-                return
-            was_first = waiting[0] is upload
-            waiting.remove(upload)
-            if not waiting:
-                del self._waiting[name]
-            elif was_first:
-                next_one = waiting[0]
-        if next_one is not None:
-            go(next_one)
+    def _doubt(self) -> None:
+        self._unsure = kinds_of(self._upload.key) - self._upload.context.capabilities.kept_names
+        self._twins = twins_of(self._upload.key, self._unsure)
 
-
-class NamedUpload(ProvenUpload):
-    """An upload that checks an unusual name: it overwrites no other object, and the object has exactly that name."""
-
-    _unsure: frozenset[str] = frozenset()
-    """The ways in which the name is unusual and not known to be kept."""
-    _twins: dict[str, str] = {}  # noqa: RUF012  # It is replaced, never modified.
-    """The other names that the object may be stored under, by kind."""
-
-    def doubt_name(self) -> None:
-        """Check the name if it is unusual and this endpoint is not known to keep it."""
-        self._unsure = kinds_of(self.key) - self.context.capabilities.kept_names
-        self._twins = twins_of(self.key, self._unsure)
-
-    def sure_of_name(self, then: Callable[[], None], there: Callable[[PendingRequest], None]) -> None:
+    def check_before(self, then: Callable[[], None], there: Callable[[PendingRequest], None]) -> None:
         """Go on if this name cannot belong to an object of another name.
 
         :param there: called with the answer to a HEAD if both names exist.
@@ -96,13 +57,13 @@ class NamedUpload(ProvenUpload):
         twins: list[tuple[str, str]] = []
 
         def begin() -> None:
-            if self.over:
+            if self._upload.over:
                 return
-            if merged := self._unsure & self.context.capabilities.merged_names:
+            if merged := self._unsure & self._upload.context.capabilities.merged_names:
                 self._refuse_merged(merged)
                 return
             # A kind may have been learned meanwhile.
-            self.doubt_name()
+            self._doubt()
             twins.extend(self._twins.items())
             look_at_next()
 
@@ -114,15 +75,15 @@ class NamedUpload(ProvenUpload):
                 then()
 
         def looked_at_twin(kind: str, twin: str, call: PendingRequest) -> None:
-            if self.over:
+            if self._upload.over:
                 return
             if call.error is None and call.status == 200:
-                self.head(lambda own: looked_at_name(kind, twin, call, own), _LOOKED)
+                self._upload.head(lambda own: looked_at_name(kind, twin, call, own), _LOOKED)
             else:
                 look_at_next()
 
         def looked_at_name(kind: str, twin: str, call: PendingRequest, own: PendingRequest) -> None:
-            if self.over:
+            if self._upload.over:
                 return
             if own.error is None and own.status == 200:
                 if _is_one(call, own):
@@ -133,62 +94,62 @@ class NamedUpload(ProvenUpload):
             else:
                 look_at_next()
 
-        if self.context.names is None:
+        if self._upload.context.names is None:
             begin()
         else:
-            self.context.names.ask(self._unsure, lambda: self.guard(begin))
+            self._upload.context.names.ask(self._unsure, lambda: self._upload.guard(begin))
 
     def _refuse_merged(self, merged: frozenset[str]) -> None:
-        self.fail(
+        self._upload.fail(
             KeyRefused(
-                f"{self._address} was not uploaded. This server has one object for it and for other names, and reports "
-                f"each of them as existing ({', '.join(sorted(merged))}).",
+                f"{self._upload._address} was not uploaded. This server has one object for it and for other names, and "
+                f"reports each of them as existing ({', '.join(sorted(merged))}).",
                 hint="Rename the file.",
             )
         )
 
     def _refuse_for(self, kind: str, twin: str) -> None:
         # The check cannot find out more than this run has tried already.
-        is_tried = self.context.names is not None and kind in KINDS
-        self.fail(
+        is_tried = self._upload.context.names is not None and kind in KINDS
+        self._upload.fail(
             KeyRefused(
-                f"{self._address} was not uploaded. {shown_name(twin)} exists already, and it is unknown whether this "
-                "server keeps the two names distinct.",
+                f"{self._upload._address} was not uploaded. {shown_name(twin)} exists already, and it is unknown "
+                "whether this server keeps the two names distinct.",
                 hint="Rename the file." if is_tried else "The command check finds that out. Otherwise rename the file.",
             )
         )
 
     def _head_twin(self, twin: str, finished: Callable[[PendingRequest], None]) -> None:
-        self.call(requests.head_object(twin, requests.encode_key(twin), checksums=False), finished, _LOOKED)
+        self._upload.call(requests.head_object(twin, requests.encode_key(twin), checksums=False), finished, _LOOKED)
 
-    def succeed(self, receipt: Receipt) -> None:
+    def check_after(self, receipt: Receipt) -> None:
         """Succeed if the content is also found under its own name."""
-        if not self._unsure or receipt.already_there or self.over:
-            super().succeed(receipt)
+        if not self._unsure or self._upload.over:
+            self._succeed(receipt)
             return
         twins = [(kind, twin) for kind, twin in self._twins.items() if kind != ALL]
         kept = set(self._unsure & {SIGNS})
 
         def looked_at_name(own: PendingRequest) -> None:
-            if self.over:
+            if self._upload.over:
                 return
             if own.error is None and own.status == 404:
-                self.not_there()
+                self._upload.not_there()
             elif own.error is None and own.status == 200:
                 look_at_next(own)
             else:
-                super(NamedUpload, self).succeed(receipt)
+                self._succeed(receipt)
 
         def look_at_next(own: PendingRequest) -> None:
             if twins:
                 kind, twin = twins.pop(0)
                 self._head_twin(twin, lambda call: looked_at_twin(own, kind, twin, call))
                 return
-            self.context.capabilities.keeps_names(frozenset(kept))
-            super(NamedUpload, self).succeed(receipt)
+            self._upload.context.capabilities.keeps_names(frozenset(kept))
+            self._succeed(receipt)
 
         def looked_at_twin(own: PendingRequest, kind: str, twin: str, call: PendingRequest) -> None:
-            if self.over:
+            if self._upload.over:
                 return
             if call.error is None and call.status == 404:
                 kept.add(kind)
@@ -196,11 +157,15 @@ class NamedUpload(ProvenUpload):
                 self._takes_for_one(kind, twin)
             look_at_next(own)
 
-        self.head(looked_at_name, _LOOKED)
+        self._upload.head(looked_at_name, _LOOKED)
+
+    def _succeed(self, receipt: Receipt) -> None:
+        self._upload.name_checks = None
+        self._upload.succeed(receipt)
 
     def _takes_for_one(self, kind: str, twin: str) -> None:
-        is_replaced = self.options.on_conflict is OnConflict.OVERWRITE
-        self.context.capabilities.takes_for_one(kind, self.key, twin, is_replaced=is_replaced)
+        is_replaced = self._upload.options.on_conflict is OnConflict.OVERWRITE
+        self._upload.context.capabilities.takes_for_one(kind, self._upload.key, twin, is_replaced=is_replaced)
 
 
 def _is_one(one: PendingRequest, other: PendingRequest) -> bool:

@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.text import is_plain
+from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest
-from s3_uploader.stores.s3.engines.base import Answer
+from s3_uploader.stores.s3.engines.base import CONTENT_RANGE, Answer
 from s3_uploader.stores.s3.foreign import without_blame
 from s3_uploader.stores.s3.meanings import DENIALS, UNEXPLAINED, Kind, kind_of
 from s3_uploader.stores.s3.probe import Reply, Said
 from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, explain_setting, knows_no_parts
-from s3_uploader.stores.s3.upload import ObjectUpload
+from s3_uploader.stores.s3.upload import KNOWS_NO_HEAD, KNOWS_NO_MODE, ObjectUpload
 
+_GOT = frozenset((404, 416))
 _SLOW = frozenset((408, 429, 503, 504))
 _REFUSED = (
     "This server accepts plain names and refuses this one. Rename the file, or find out what changes such names "
@@ -27,7 +29,7 @@ _MAYBE_REFUSED = (
 
 
 class RefusableUpload(ObjectUpload):
-    """An upload that makes another request before it reports the reason of a refusal."""
+    """An upload that makes another request after a refusal, before it reports the reason or does without."""
 
     def refuse(self, call: PendingRequest, error: StoreError) -> None:
         """Fail with ``error``, unless a request for a plain name shows another cause."""
@@ -120,6 +122,41 @@ class RefusableUpload(ObjectUpload):
 
         self.context.probe.ask(lambda reply: self.guard(told, reply))
 
+    def head_refused(
+        self, call: PendingRequest, finished: Callable[[PendingRequest], None], expected: frozenset[int]
+    ) -> None:
+        """Look again without a request for a checksum, or with a GET."""
+
+        def answered_plainly(call: PendingRequest) -> None:
+            if call.error is None and call.status in KNOWS_NO_HEAD and not self.over:
+                self.look_by_get(finished, expected)
+                return
+            if call.error is None and call.status not in KNOWS_NO_MODE:
+                self.context.capabilities.asks_for_checksums = False
+            finished(call)
+
+        if "x-amz-checksum-mode" in call.request.headers and call.status in KNOWS_NO_MODE:
+            self.call(self.head_request(checksums=False), answered_plainly, expected | KNOWS_NO_HEAD)
+        else:
+            self.look_by_get(finished, expected)
+
+    def look_by_get(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
+        """Look at the object with a GET of its first byte, whose answer is passed on as that to a HEAD."""
+
+        def got(call: PendingRequest) -> None:
+            if call.error is None and (call.status in (200, 206) or call.status in _GOT):
+                self.context.capabilities.answers_head = False
+                if call.status != 404:
+                    call.answer = _as_head(call.body)
+                    call.status = call.answer.status
+            finished(call)
+
+        own = self.options.content_encoding
+        request = requests.get_object(
+            self.key, self.path, first=0, last=0, etag="", encoding=own, size=self.source.size
+        )
+        self.call(request, got, expected | _GOT)
+
 
 def _refused_name(error: StoreError) -> StoreError:
     """The error for a name that is refused while plain ones are accepted."""
@@ -128,3 +165,14 @@ def _refused_name(error: StoreError) -> StoreError:
         # The server is S3: only this name leads elsewhere.
         message = without_blame(message)
     return StoreError(message, code="KeyRefused", hint=_MAYBE_REFUSED if error.retryable else _REFUSED)
+
+
+def _as_head(answer: Answer) -> Answer:
+    """The answer to a HEAD, made of that to a GET of the first byte. Its length is left out if it is unknown."""
+    headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
+    found = CONTENT_RANGE.fullmatch(headers.pop("content-range", ""))
+    if answer.status == 200:
+        headers["content-length"] = str(len(answer.body))
+    elif found is not None and found[3] != "*":
+        headers["content-length"] = found[3]
+    return Answer(status=200, headers=headers)

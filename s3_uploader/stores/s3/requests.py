@@ -24,6 +24,7 @@ _WHOLE_BYTES = 64 * _MEBIBYTE
 """A larger object is read by ranges, or not at all."""
 
 _PLAIN_KEY = re.compile("[A-Za-z0-9/_.~-]*")
+_USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
 _FIELD_VALUE = re.compile("[\x20-\x7e]*")
 _HEADER_NAME = re.compile("[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -78,6 +79,11 @@ def encode_key(key: str) -> str:
     from urllib.parse import quote
 
     return quote(key, safe="/-_.~")
+
+
+def is_usual(key: str) -> bool:
+    """Whether no server confuses this name with another: lower case, no accents, no empty or dotted steps."""
+    return _USUAL.fullmatch(key) is not None and "./" not in key and not key.endswith(".")
 
 
 class ObjectHeaders:

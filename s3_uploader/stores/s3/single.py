@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Mapping
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.text import is_plain
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import ChecksumForm
 from s3_uploader.stores.s3.checksums import Digest, digest_of, evidence, read_exactly
@@ -14,12 +15,14 @@ from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.engines.base import UNSIGNED_PAYLOAD, Request
 from s3_uploader.stores.s3.refusals import Blame, blame, said
-from s3_uploader.stores.s3.requests import UNLESS_THERE
+from s3_uploader.stores.s3.requests import UNCONDITIONAL, UNLESS_THERE
 
 READ_AT_ONCE = 64 * 1024
 """A file up to this size is read and digested on the calling thread, a larger one on another thread."""
 READ_BESIDE = 1024 * 1024
 """Up to this size it is also read on the calling thread if the other threads are busy: it would only wait for them."""
+_SMALL = 1024 * 1024
+"""Up to this size an upload is sent a second time to test whether conditional writes still do not work."""
 
 
 class SingleUpload(ContestedUpload):
@@ -85,10 +88,33 @@ class SingleUpload(ContestedUpload):
         self._payload_hash = UNSIGNED_PAYLOAD if self.context.tls else hashlib.sha256(data).hexdigest()
         if self.over:
             self.let_go()  # it was cancelled while it waited or was read
-        elif self._unsure:
+        elif self.name_checks is not None:
             self.begin()
         else:
             self.set_out()
+
+    def set_out(self) -> None:
+        """Decide whether to look first, and write."""
+        if self.over:
+            return
+        capabilities = self.context.capabilities
+        if self.options.on_conflict is OnConflict.OVERWRITE and capabilities.conditional != "yes":
+            # For an upload that may overwrite, a condition only avoids sending the same content twice.
+            self.condition = UNLESS_THERE if capabilities.conditional == "" else UNCONDITIONAL
+            self.write()
+            return
+        probe = None if capabilities.conditional else capabilities.admit(self.set_out, may_wait=is_plain(self.key))
+        if probe is False:
+            return
+        self._is_probe = probe is True
+        if self._is_probe or capabilities.conditional != "yes":
+            if not self._is_probe and self.source.size <= _SMALL and capabilities.look_again():
+                self._is_probe = True
+            elif capabilities.conditional == "refused":
+                self.condition = UNCONDITIONAL
+            self.look_first()
+        else:
+            self.write()
 
     def let_go(self) -> None:
         """Release the memory."""

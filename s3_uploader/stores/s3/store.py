@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
-from s3_uploader.core.files import unnamed_file
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
@@ -22,7 +22,6 @@ from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Access, Endpoint, checksums_when_required, resolve
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
-from s3_uploader.stores.s3.names import NamesUnderWay, is_usual
 from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.settings import BucketAddress, ObjectSettings, Surroundings, Transfer
 from s3_uploader.stores.s3.single import SingleUpload
@@ -34,8 +33,43 @@ if TYPE_CHECKING:
     from s3_uploader.stores.s3.multipart import MultipartUpload
 
 AnyStore = TypeVar("AnyStore", bound="S3Store")
-_SMALL = b"s3_uploader was here to see whether parts can be joined.\n"
 _LARGEST_SINGLE = 5 * 2**30
+
+
+class NamesUnderWay:
+    """Serialises uploads whose names the server may treat as the same. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, collections.deque[ObjectUpload]] = {}
+
+    def enter(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
+        """Call ``go`` when no other upload of these names is in flight, at once if there is none."""
+        name = upload.common_name = upload.common_name or upload.key
+        with self._lock:
+            waiting = self._waiting.get(name)
+            if waiting is not None:
+                waiting.append(upload)
+                return
+            self._waiting[name] = collections.deque((upload,))
+        go(upload)
+
+    def leave(self, upload: ObjectUpload, go: Callable[[ObjectUpload], None]) -> None:
+        """End an upload, and start the next one of its names."""
+        next_one = None
+        with self._lock:
+            name = upload.common_name
+            waiting = None if name is None else self._waiting.get(name)
+            if name is None or waiting is None or upload not in waiting:
+                return
+            was_first = waiting[0] is upload
+            waiting.remove(upload)
+            if not waiting:
+                del self._waiting[name]
+            elif was_first:
+                next_one = waiting[0]
+        if next_one is not None:
+            go(next_one)
 
 
 class S3Store:
@@ -184,15 +218,15 @@ class S3Store:
             if upload.deadline <= self._around.clock():
                 raise UploadCancelled.late()
             self._watch(upload.deadline)
-        self._uploads.add(upload)
         known = upload.context.capabilities
-        if known.trusted or is_usual(upload.key):
-            if known.trusted or known.conditional == "yes":
-                upload.prepare()
-                return
+        is_unusual = not (known.trusted or requests.is_usual(upload.key))
+        if is_unusual:
+            _doubt_name(upload)
+        self._uploads.add(upload)
+        if known.trusted or (known.conditional == "yes" and not is_unusual):
+            upload.prepare()
         else:
-            upload.doubt_name()
-        self._names.enter(upload, _prepare)
+            self._names.enter(upload, _prepare)
 
     def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
         """Read a byte of the object; see :meth:`s3_uploader.stores.base.Store.confirm`."""
@@ -228,24 +262,19 @@ class S3Store:
             stored=stored,
             variants=self._transfer.variants,
             limits=limits,
-            upload_in_parts=self._upload_in_parts,
+            put_in_parts=self._put_in_parts,
         )
         return checker.findings()
 
-    def _upload_in_parts(self, key: str, seconds: float) -> None:
-        """Store a small object in the way of a large one.
-
-        :raises StoreError: if it cannot be stored and proven.
-        """
+    def _put_in_parts(self, key: str, source: Source, seconds: float) -> Future[Receipt]:
+        """Store a small object in the way of a large one."""
         assert self._context is not None
         options = self._transfer.variants[0] if self._transfer.variants else PutOptions()
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()
-        with unnamed_file(_SMALL) as file:
-            source = Source(file.fileno(), len(_SMALL))
-            put = Put(key, source, options, self._around.clock() + seconds, "", future)
-            self._begin(_in_parts(self._context, put))
-            future.result()
+        put = Put(key, source, options, self._around.clock() + seconds, "", future)
+        self._begin(_in_parts(self._context, put))
+        return future
 
     def address(self, key: str) -> str:
         """``bucket/key``."""
@@ -346,11 +375,23 @@ def _in_parts(context: Context, put: Put) -> MultipartUpload:
     try:
         from s3_uploader.stores.s3.multipart import MultipartUpload
     except (ImportError, OSError) as error:
-        raise StoreError(
-            f"The upload in parts cannot be imported: {error}.", code="Unexpected", origin=Origin.OURS, retryable=True
-        ) from error
+        raise _not_imported("The upload in parts", error) from error
 
     return MultipartUpload(context, put)
+
+
+def _doubt_name(upload: SingleUpload | MultipartUpload) -> None:
+    """Have an unusual name checked. Errors as with :func:`_in_parts`."""
+    try:
+        from s3_uploader.stores.s3.names import doubt_name
+    except (ImportError, OSError) as error:
+        raise _not_imported("The check of unusual names", error) from error
+
+    doubt_name(upload)
+
+
+def _not_imported(what: str, error: Exception) -> StoreError:
+    return StoreError(f"{what} cannot be imported: {error}.", code="Unexpected", origin=Origin.OURS, retryable=True)
 
 
 def create(**settings: object) -> S3Store:

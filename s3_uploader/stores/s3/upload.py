@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
+from typing import Protocol
 
 import msgspec
 
@@ -24,7 +25,7 @@ from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
 from s3_uploader.stores.s3.checksums import Digest
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
-from s3_uploader.stores.s3.engines.base import CONTENT_RANGE, Answer, Request
+from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
@@ -33,11 +34,11 @@ _ENOUGH_REFUSED = 4
 """After this many refused names in a row, requests for further unusual names are not retried in this run."""
 
 
-_KNOWS_NO_MODE = frozenset((400, 501))
+KNOWS_NO_MODE = frozenset((400, 501))
 """Statuses of a HEAD that may be caused by its request for a checksum, because no document gives the reason."""
-_KNOWS_NO_HEAD = frozenset((405, 501))
+KNOWS_NO_HEAD = frozenset((405, 501))
 """Statuses of a HEAD that may be caused by its method. Then a GET of one byte is sent instead."""
-_GOT = frozenset((404, 416))
+_REFUSED = frozenset(range(300, 500)) - {408, 429}
 
 
 class Context(msgspec.Struct, kw_only=True):
@@ -83,6 +84,19 @@ class Put(msgspec.Struct, frozen=True):
     future: Future[Receipt]
 
 
+class NameChecks(Protocol):
+    """The checks of an upload whose name the server may treat as that of another object."""
+
+    def check_before(self, then: Callable[[], None], there: Callable[[PendingRequest], None]) -> None:
+        """Go on if this name cannot belong to an object of another name.
+
+        :param there: called with the answer to a HEAD if both names exist.
+        """
+
+    def check_after(self, receipt: Receipt) -> None:
+        """Succeed if the content is also found under its own name."""
+
+
 class ObjectUpload:
     """The common part of uploads in one request and in parts.
 
@@ -93,6 +107,8 @@ class ObjectUpload:
     future: Future[Receipt]
     common_name: str | None = None
     """The common form of its name and of those that some server treats as the same; see ``names``."""
+    name_checks: NameChecks | None = None
+    """The checks of a name that the server may treat as another's."""
     condition = UNLESS_THERE
     derived = False
     over = False
@@ -122,7 +138,25 @@ class ObjectUpload:
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Begin."""
+        """Check the name, and set out."""
+        raise NotImplementedError
+
+    def set_out(self) -> None:
+        """Decide whether to look first, and write."""
+        raise NotImplementedError
+
+    def not_free(self, call: PendingRequest) -> None:
+        """Go on after a first lookup that did not find the key free."""
+        raise NotImplementedError
+
+    def head_refused(
+        self, call: PendingRequest, finished: Callable[[PendingRequest], None], expected: frozenset[int]
+    ) -> None:
+        """Look in another way after a HEAD with a status of a server that may not support it."""
+        raise NotImplementedError
+
+    def look_by_get(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
+        """Look at the object with a GET of its first byte, whose answer is passed on as that to a HEAD."""
         raise NotImplementedError
 
     def write(self) -> None:
@@ -182,52 +216,36 @@ class ObjectUpload:
         if cancels and isinstance(self._error, UploadCancelled):
             call.cancel(self._error)
 
+    def look_first(self) -> None:
+        """Write if the key is free."""
+        # The refusal of a HEAD has no document with the reason. The refusal of a write has one, if a write may be
+        # tried.
+        self.head(self._looked_first, _REFUSED)
+
+    def _looked_first(self, call: PendingRequest) -> None:
+        if self.over:
+            return
+        if call.error is None and call.status == 404:
+            self.rewrite()
+        else:
+            self.not_free(call)
+
     def head(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
-        """Look at the object under the key. A server may not support checksums; then look again without them."""
-        known = self.context.capabilities
-        if not known.answers_head:
-            self._look_by_get(finished, expected)
+        """Look at the object under the key. A server may support no checksums or no HEAD; then look in another way."""
+        if not self.context.capabilities.answers_head:
+            self.look_by_get(finished, expected)
             return
         request = self.head_request()
         asks_for_checksums = "x-amz-checksum-mode" in request.headers
+        unsupported = KNOWS_NO_HEAD | KNOWS_NO_MODE if asks_for_checksums else KNOWS_NO_HEAD
 
         def answered(call: PendingRequest) -> None:
-            if call.error is not None or self.over:
-                finished(call)
-            elif asks_for_checksums and call.status in _KNOWS_NO_MODE:
-                self.call(self.head_request(checksums=False), answered_plainly, expected | _KNOWS_NO_HEAD)
-            elif call.status in _KNOWS_NO_HEAD:
-                self._look_by_get(finished, expected)
+            if call.error is None and call.status in unsupported and not self.over:
+                self.head_refused(call, finished, expected)
             else:
                 finished(call)
 
-        def answered_plainly(call: PendingRequest) -> None:
-            if call.error is None and call.status in _KNOWS_NO_HEAD and not self.over:
-                self._look_by_get(finished, expected)
-                return
-            if call.error is None and call.status not in _KNOWS_NO_MODE:
-                known.asks_for_checksums = False
-            finished(call)
-
-        more = _KNOWS_NO_HEAD | _KNOWS_NO_MODE if asks_for_checksums else _KNOWS_NO_HEAD
-        self.call(request, answered, expected | more)
-
-    def _look_by_get(self, finished: Callable[[PendingRequest], None], expected: frozenset[int]) -> None:
-        """Look at the object with a GET of its first byte, whose answer is passed on as that to a HEAD."""
-
-        def got(call: PendingRequest) -> None:
-            if call.error is None and (call.status in (200, 206) or call.status in _GOT):
-                self.context.capabilities.answers_head = False
-                if call.status != 404:
-                    call.answer = _as_head(call.body)
-                    call.status = call.answer.status
-            finished(call)
-
-        own = self.options.content_encoding
-        request = requests.get_object(
-            self.key, self.path, first=0, last=0, etag="", encoding=own, size=self.source.size
-        )
-        self.call(request, got, expected | _GOT)
+        self.call(request, answered, expected | unsupported)
 
     def head_request(self, *, checksums: bool = True) -> Request:
         """The request that looks at the object under the key, with its checksum if the server supports that."""
@@ -280,6 +298,9 @@ class ObjectUpload:
 
     def succeed(self, receipt: Receipt) -> None:
         """Succeed: the content is stored and proven."""
+        if self.name_checks is not None and not receipt.already_there:
+            self.name_checks.check_after(receipt)
+            return
         with self._lock:
             if self.over:
                 return
@@ -357,14 +378,3 @@ class ObjectUpload:
     @property
     def _address(self) -> str:
         return shown_name(self.context.address(self.key))
-
-
-def _as_head(answer: Answer) -> Answer:
-    """The answer to a HEAD, made of that to a GET of the first byte. Its length is left out if it is unknown."""
-    headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
-    found = CONTENT_RANGE.fullmatch(headers.pop("content-range", ""))
-    if answer.status == 200:
-        headers["content-length"] = str(len(answer.body))
-    elif found is not None and found[3] != "*":
-        headers["content-length"] = found[3]
-    return Answer(status=200, headers=headers)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from s3_uploader.core.errors import StoreError
+from s3_uploader.core.files import unnamed_file
+from s3_uploader.core.model import Receipt
+from s3_uploader.stores.base import Source
 from s3_uploader.stores.s3 import multipart_requests, requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checks.trial import ERROR, OK, USUAL, WARNING, Trial
 from s3_uploader.stores.s3.meanings import DENIALS, kind_of
 from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, Blame, blame, knows_no_parts, said
 
+PutInParts = Callable[[str, Source, float], "Future[Receipt]"]
+
+_SMALL = b"s3_uploader was here to see whether parts can be joined.\n"
 _WORDS: dict[PartChecksums, str] = {
     "full": "",
     "composite": ", with a checksum of the parts",
@@ -18,11 +25,10 @@ _WORDS: dict[PartChecksums, str] = {
 }
 
 
-def check_parts(trial: Trial, upload_in_parts: Callable[[str, float], None]) -> None:
+def check_parts(trial: Trial, put_in_parts: PutInParts) -> None:
     """Whether an upload in parts can be created, aborted and completed.
 
-    :param upload_in_parts: stores a small object under a key as large ones are stored, within that many seconds; raises
-        ``StoreError``.
+    :param put_in_parts: stores a small object under a key as large ones are stored, within that many seconds.
     """
     key = f"{trial.key}-parts"
     path = requests.encode_key(key)
@@ -42,7 +48,8 @@ def check_parts(trial: Trial, upload_in_parts: Callable[[str, float], None]) -> 
             + "have a lifecycle rule remove incomplete uploads.",
         )
     try:
-        upload_in_parts(key, trial.time_left())
+        with unnamed_file(_SMALL) as file:
+            put_in_parts(key, Source(file.fileno(), len(_SMALL)), trial.time_left()).result()
     except StoreError as error:
         trial.tell(
             ERROR,

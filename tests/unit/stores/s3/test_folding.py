@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from s3_uploader.stores.s3.checks.names import UNUSUAL
 from s3_uploader.stores.s3.folding import ALL, folded, kinds_of, shared, twins_of
-from s3_uploader.stores.s3.names import is_usual
+from s3_uploader.stores.s3.requests import is_usual
 
 NFC, NFD = unicodedata.normalize("NFC", "d/café"), unicodedata.normalize("NFD", "d/café")
 

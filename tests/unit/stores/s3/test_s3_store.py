@@ -839,3 +839,15 @@ def test_an_object_under_another_name_is_no_success(stranger: Play) -> None:
     assert isinstance(refusal, StoreError)
     assert refusal.code == "NotProven"
     assert "another name" in refusal.hint
+
+
+def test_an_unusual_name_that_cannot_be_checked_now_is_not_written(
+    stranger: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If what checks such names cannot be loaded, for lack of descriptors, that file fails and may be tried again."""
+    monkeypatch.setitem(sys.modules, "s3_uploader.stores.s3.names", None)
+    refusal = stranger.put("A.dat").exception(0)
+    assert isinstance(refusal, StoreError)
+    assert refusal.retryable
+    assert not stranger.engine.requests
+    assert not stranger.store._uploads
