@@ -20,10 +20,9 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
-from s3_uploader.run.ending import Ending
 from s3_uploader.run.pipeline import Limits, Pipeline
 from s3_uploader.run.routing import Route, Routes
-from s3_uploader.run.scan import SpoolScan
+from s3_uploader.run.scan import Ending, SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Globs, Layout

@@ -24,7 +24,7 @@ from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.assembly import shipping_store
-from s3_uploader.run.ending import ENDPOINT_MEMORY
+from s3_uploader.run.context import ENDPOINT_MEMORY
 from s3_uploader.run.inventories import longest_step
 from s3_uploader.run.needs import check_needs, check_state_directory, check_telling
 from s3_uploader.run.place import build_globs, directories_of, open_place, verify_mounts

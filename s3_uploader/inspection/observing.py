@@ -62,7 +62,7 @@ def endpoint_limits(config: Config, ledger: LedgerReader | None) -> list[str]:
     destination = config.destination
     if ledger is None or not isinstance(destination, S3Destination):
         return []
-    from s3_uploader.run.ending import ENDPOINT_MEMORY
+    from s3_uploader.run.context import ENDPOINT_MEMORY
     from s3_uploader.stores.s3.capabilities import remembered_limits
 
     known = ledger.endpoint_memory(prefix=ENDPOINT_MEMORY).all()

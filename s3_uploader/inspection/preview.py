@@ -15,7 +15,7 @@ from s3_uploader.core.model import Candidate, Left, RunReport
 from s3_uploader.ledger import Ledger, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.run.admission import Admission
-from s3_uploader.run.ending import SIGHTINGS
+from s3_uploader.run.context import SIGHTINGS
 from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
 from s3_uploader.spool.open_file import OpenFile, Sightings

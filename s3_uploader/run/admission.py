@@ -20,10 +20,10 @@ from s3_uploader.spool.root import Reason, Removable, SpoolRoot
 if TYPE_CHECKING:
     from s3_uploader.ledger.rows import FailingRow
     from s3_uploader.run.answers import Answers
-    from s3_uploader.run.ending import Ending
     from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
     from s3_uploader.run.in_flight import UploadsInFlight
     from s3_uploader.run.routing import Routes, Target
+    from s3_uploader.run.scan import Ending
     from s3_uploader.run.settlement import Settlement
     from s3_uploader.spool.claims import Claims
     from s3_uploader.stores.base import Store

@@ -10,9 +10,9 @@ from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, SourceU
 from s3_uploader.core.model import Left, Receipt, RunEnd
 from s3_uploader.core.text import is_plain
 from s3_uploader.run import second_copy
-from s3_uploader.run.ending import Ending
 from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral, Refusals
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
+from s3_uploader.run.scan import Ending
 from s3_uploader.run.settlement import Settlement
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from s3_uploader.core.files import free_descriptors, shared_descriptors
 from s3_uploader.core.model import Receipt, RunReport
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.admission import Admission
-from s3_uploader.run.context import MakeStore, RunContext
+from s3_uploader.run.context import DELIVERED, ENDPOINT_MEMORY, SIGHTINGS, Done, MakeStore, RunContext
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
-from s3_uploader.run.ending import DELIVERED, ENDPOINT_MEMORY, SIGHTINGS, Done
 from s3_uploader.run.pipeline import MAX_BYTES_IN_FLIGHT, Limits, Pipeline
 from s3_uploader.run.place import Place, move_directory
 from s3_uploader.run.routing import build_routes, compression_formats, constant_prefix

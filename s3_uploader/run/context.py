@@ -1,4 +1,4 @@
-"""What a run gets from its caller besides its configuration."""
+"""What a run gets from its caller besides its configuration, and what it leaves to the next runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ import msgspec
 
 from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.events import Emit, Measure
+from s3_uploader.core.model import FailureBucket, RunReport
 
 if TYPE_CHECKING:
     from s3_uploader.config.schema import Config
     from s3_uploader.stores.base import Memory, Store
+
+
+ENDPOINT_MEMORY = "endpoint:"
+"""The prefix of names in the ledger for what a store learned about its endpoint."""
+SIGHTINGS = "sightings"
+"""The name in the ledger for what runs have seen of files whose writers may be on other hosts."""
+DELIVERED = "delivered"
+"""The name in the ledger for some deliveries, to recognise them in the spool."""
+CLAIM_DIR = "claim_dir of the last run"
+"""The name in the ledger for the directory of its claims."""
 
 
 class MakeStore(Protocol):
@@ -64,3 +75,19 @@ class RunContext(msgspec.Struct, frozen=True, kw_only=True):
     is_one_of_many: bool = False
     retries: bool = False
     may_be_divided: bool = True
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """The results of a run, and what the next runs need to know of them.
+
+    :param failures: how many uploads failed, by kind.
+    :param delivered: some of what was delivered (:meth:`s3_uploader.run.second_copy.SecondCopies.dump`).
+    :param sightings: see :meth:`s3_uploader.spool.open_file.Sightings.dump`.
+    :param unseen: see :attr:`s3_uploader.spool.open_file.Sightings.unseen`.
+    """
+
+    report: RunReport
+    failures: Mapping[FailureBucket, int] = {}
+    delivered: str = ""
+    sightings: str = ""
+    unseen: Mapping[str, str] = {}

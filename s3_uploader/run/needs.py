@@ -14,7 +14,8 @@ from s3_uploader.core.model import Candidate, Fingerprint
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import failure_policy, success_policy
-from s3_uploader.run.place import Place, open_claims
+from s3_uploader.run.claiming import open_claims
+from s3_uploader.run.place import Place
 from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import SpoolRoot

@@ -6,9 +6,11 @@ from s3_uploader.config.schema import Config
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError, UploaderError
 from s3_uploader.core.events import Notice, RunNotBegun, measured_problems
 from s3_uploader.core.findings import Problem
+from s3_uploader.core.model import RunCounters, RunEnd, RunReport
 from s3_uploader.health import notices
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place
+from s3_uploader.run.scan import report_of
 
 _LONG_HELD_SECONDS = 60.0
 """A lock that is held for less is normal; only then is it examined whether that is too long."""
@@ -31,6 +33,28 @@ def step_aside(place: Place, held: LockHeld, context: RunContext, at: float) -> 
     else:
         problems = notices.step_aside(place.config, held, state_dir=place.state_dir, now=at, emit=context.emit)
     _measure(place.config, context, held, at=at, problems=problems or None)
+
+
+def empty_report(
+    config: Config,
+    end: RunEnd,
+    started_at: float,
+    duration: float,
+    *,
+    message: str = "",
+    signal_number: int | None = None,
+) -> RunReport:
+    """The report of a run that never had the spool."""
+    return report_of(
+        RunCounters(),
+        end,
+        base_dir=config.base_dir,
+        destination="",
+        started_at=started_at,
+        duration=duration,
+        message=message,
+        signal_number=signal_number,
+    )
 
 
 def _measure(

@@ -25,11 +25,10 @@ from s3_uploader.core.events import Emit, UploadStarted
 from s3_uploader.core.model import Left, RunEnd, RunReport
 from s3_uploader.run.admission import Admission, Intake
 from s3_uploader.run.answers import Answers
-from s3_uploader.run.ending import RunEnded
 from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.run.routing import Routes
-from s3_uploader.run.scan import SpoolScan
+from s3_uploader.run.scan import RunEnded, SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, NoCandidate
 from s3_uploader.stores.base import Store

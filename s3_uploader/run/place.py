@@ -21,7 +21,6 @@ from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
     from s3_uploader.core.shares import Share
-    from s3_uploader.spool.claims import Claims
     from s3_uploader.spool.layouts.sharing import OwnFiles
 
 
@@ -128,18 +127,6 @@ def _own_files(config: Config) -> OwnFiles | None:
 def move_directory(policy: MoveTo) -> str:
     """The directory of a ``move_to``, absolute; a relative one is taken from where the program was started."""
     return os.path.abspath(policy.move_to)
-
-
-def open_claims(place: Place) -> Claims | None:
-    """Open the claims of a configuration; ``None`` if it has no ``claim_dir``.
-
-    :raises SpoolError: if it cannot be used.
-    """
-    if place.config.claim_dir is None:
-        return None
-    from s3_uploader.spool.claims import Claims
-
-    return Claims(place.root, os.path.abspath(place.config.claim_dir))
 
 
 def directories_of(config: Config) -> list[Directory]:

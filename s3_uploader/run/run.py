@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,27 +13,26 @@ import msgspec
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.errors import LockHeld, SpoolError, StateError
-from s3_uploader.core.events import Emit, Notice, RunStarted
-from s3_uploader.core.model import RunCounters, RunEnd, RunReport
-from s3_uploader.core.text import counted
-from s3_uploader.health import MEMORY_PREFIX
-from s3_uploader.ledger import Ledger, create_state_directory
-from s3_uploader.run.context import RunContext
-from s3_uploader.run.ending import Done, Ending, conclude, report_of
-from s3_uploader.run.place import Place, directories_of, open_claims, open_place, verify_mounts
-from s3_uploader.run.scan import SpoolScan
+from s3_uploader.core.events import Emit, Notice, RunFinished, RunStarted
+from s3_uploader.core.model import RunCounters, RunEnd, RunReport, overdue
+from s3_uploader.core.text import shown_duration, shown_name
+from s3_uploader.health import MEMORY_NAME, MEMORY_PREFIX, NOTE_OF_FULL_DISK, NOTHING_SEEN
+from s3_uploader.ledger import EndpointMemory, Ledger, create_state_directory
+from s3_uploader.ledger.state_directory import keep_reserve
+from s3_uploader.run.context import CLAIM_DIR, DELIVERED, SIGHTINGS, Done, RunContext
+from s3_uploader.run.place import Place, directories_of, open_place, verify_mounts
+from s3_uploader.run.scan import Ending, SpoolScan
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.lock_file import Extent
 from s3_uploader.spool.mounts import SILENCE_SECONDS, refuse_silent
 from s3_uploader.spool.root import refuse_read_only
 
 if TYPE_CHECKING:
+    from s3_uploader.core.findings import Problem
     from s3_uploader.health.said import Sayings
     from s3_uploader.spool.claims import Claims
 
-_STRANGERS = "entries of claim_dir that are not claims"
-_CLAIM_DIR = "claim_dir of the last run"
-_TOLD_AGAIN_SECONDS = 86400.0
+_TIDY_SECONDS = 1.0
 
 
 def run_once(
@@ -66,13 +65,15 @@ def run_once(
         except LockHeld as held:
             if wait_for_lock_seconds or held.is_refusal:
                 raise
-            from s3_uploader.run.not_begun import step_aside
+            from s3_uploader.run.not_begun import empty_report, step_aside
 
             step_aside(place, held, context, started_at)
-            return _empty_report(config, RunEnd.LOCKED, started_at, clock.monotonic() - began, message=str(held))
+            return empty_report(config, RunEnd.LOCKED, started_at, clock.monotonic() - began, message=str(held))
         except _StoppedWaiting:
+            from s3_uploader.run.not_begun import empty_report
+
             seconds = clock.monotonic() - began
-            return _empty_report(config, RunEnd.SIGNAL, started_at, seconds, signal_number=stop.signal_number)
+            return empty_report(config, RunEnd.SIGNAL, started_at, seconds, signal_number=stop.signal_number)
         try:
             return _locked_run(place, context, max_runtime_seconds, lock)
         finally:
@@ -134,27 +135,6 @@ def _lock(place: Place, emit: Emit, clock: Clock, wait_seconds: float) -> Lock:
     )
 
 
-def _empty_report(
-    config: Config,
-    end: RunEnd,
-    started_at: float,
-    duration: float,
-    *,
-    message: str = "",
-    signal_number: int | None = None,
-) -> RunReport:
-    return report_of(
-        RunCounters(),
-        end,
-        base_dir=config.base_dir,
-        destination="",
-        started_at=started_at,
-        duration=duration,
-        message=message,
-        signal_number=signal_number,
-    )
-
-
 def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | None, lock: Lock) -> RunReport:
     """Run one pass over the locked spool.
 
@@ -195,7 +175,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
                 from s3_uploader.run.assembly import ship_as_leader
 
                 done = ship_as_leader(place, context, ledger, scan, begun, run=run, lock=lock, claims=claims)
-        finished, problems = conclude(
+        finished, problems = _conclude(
             place, context, ledger, run, done, counters=scan.counters, memory=memory, sayings=sayings
         )
         context.emit(finished)
@@ -228,55 +208,14 @@ def _nothing_to_ship(place: Place, context: RunContext, scan: SpoolScan) -> Done
     return Done(report=report)
 
 
-def _tell_of_strangers(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> None:
-    """Report once a day files in claim_dir that nobody ships."""
-    from s3_uploader.spool.claim_dir import strangers, strangers_in_words
+def _claims(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> AbstractContextManager[Claims | None]:
+    """The claims of the run: ``None`` unless it has a directory for them, or the last run had one."""
+    former = ledger.recall(CLAIM_DIR, now=clock.now(), max_age=math.inf) or ""
+    if place.config.claim_dir is None and not former:
+        return nullcontext()
+    from s3_uploader.run.claiming import claimed
 
-    claim_dir = os.path.abspath(place.config.claim_dir or "")
-    found = strangers(claim_dir, place.root)
-    if found and ledger.recall(_STRANGERS, now=clock.now(), max_age=_TOLD_AGAIN_SECONDS) is None:
-        ledger.remember(_STRANGERS, "said", now=clock.now())
-        emit(Notice("warning", "claim_dir " + " ".join(strangers_in_words(claim_dir, found))))
-
-
-def _tell_of_recovered(files: int, emit: Emit) -> None:
-    if files:
-        emit(Notice("warning", f"{counted(files, 'file')} of an abandoned claim returned to the spool."))
-
-
-def _recover_former(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> None:
-    """Put back what a killed run had claimed, if ``claim_dir`` was changed or removed after that."""
-    claim_dir = place.config.claim_dir
-    # Escaped, because a path need not be valid text.
-    present = "" if claim_dir is None else os.path.abspath(claim_dir).encode("unicode_escape").decode()
-    former = ledger.recall(_CLAIM_DIR, now=clock.now(), max_age=math.inf) or ""
-    if former == present:
-        return
-    if former:
-        from s3_uploader.spool.claim_dir import claims_in
-        from s3_uploader.spool.claims import recover
-
-        directory = former.encode().decode("unicode_escape")
-        _tell_of_recovered(recover(directory, place.root), emit)
-        if claims_in(directory, place.root):
-            return  # those of uploaders that are still at work: a later run looks again
-    ledger.remember(_CLAIM_DIR, present, now=clock.now())
-
-
-@contextmanager
-def _claims(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> Iterator[Claims | None]:
-    """Open the claims, if the configuration has a directory for them; at the end they are given back."""
-    _recover_former(place, ledger, emit, clock)
-    claims = open_claims(place)
-    if claims is None:
-        yield None
-        return
-    _tell_of_recovered(claims.recover(), emit)
-    _tell_of_strangers(place, ledger, emit, clock)
-    try:
-        yield claims
-    finally:
-        claims.close()
+    return claimed(place, ledger, former, emit, clock)
 
 
 def _warn_of_deletion(config: Config, context: RunContext) -> None:
@@ -286,3 +225,151 @@ def _warn_of_deletion(config: Config, context: RunContext) -> None:
             "A file whose key is taken by other content is kept."
         )
         context.emit(Notice("warning", sentence))
+
+
+def _conclude(
+    place: Place,
+    context: RunContext,
+    ledger: Ledger,
+    run: int,
+    done: Done,
+    *,
+    counters: RunCounters,
+    memory: EndpointMemory,
+    sayings: Sayings | None,
+) -> tuple[RunFinished, tuple[Problem, ...]]:
+    """Record a run in the ledger; returns the event of its end, and the problems of the spool.
+
+    :param run: its number in the ledger.
+    :param counters: what it has counted.
+    :param memory: the ledger's memory of notices.
+    :param sayings: what this run has reported already.
+    """
+    emit, clock, report = context.emit, context.clock, done.report
+    try:
+        if keep_reserve(place.state_dir):
+            _report_room(place.state_dir, emit, clock)
+        told = _warn_of_unaudited(ledger, place, report, emit, clock)
+        # After the warning there is time for an audit until the next run, even if this run alone filled the ledger.
+        _tidy(ledger, place, clock, forgets=not told)
+        _note_sightings(ledger, place, done, emit, clock)
+        if done.delivered:
+            ledger.remember(DELIVERED, done.delivered, now=clock.now())
+        if ledger.any_failing:
+            from s3_uploader.run.pauses import note
+
+            note(place.config, ledger, environ=context.environ, now=clock.now())
+        problems_found: Callable[[], tuple[Problem, ...]] = tuple
+        told = sayings is not None and bool(sayings.said)
+        if told or _is_noticeable(report, counters, memory, clock.now()):
+            from s3_uploader.run.noticing import notice
+
+            # Before the run is recorded in the ledger, so that these facts are committed together with it.
+            problems_found = notice(place, context, ledger, report, counters=counters, memory=memory, sayings=sayings)
+        ledger.finish_run(run, report, failures=done.failures)
+        problems = problems_found()
+        return RunFinished(report, ledger.totals(), ledger.failing_count(attempts=1)), problems
+    except StateError as error:
+        from s3_uploader.health.notices import problems_without_ledger
+
+        # The run itself has reported a full disk, but the metrics and the ping need it too.
+        if report.ended_by != RunEnd.STATE.value:
+            emit(Notice("warning", f"The run is not in the history: {error}"))
+        return RunFinished(report), problems_without_ledger(report)
+
+
+def _is_noticeable(report: RunReport, counters: RunCounters, memory: EndpointMemory, now: float) -> bool:
+    """Whether there is, or was before, anything to report. If not, the rules are not imported."""
+    return bool(
+        report.exit_code
+        or report.ended_by != RunEnd.DONE.value
+        or counters.from_future
+        or counters.strangers
+        or overdue(counters.not_finished, now)
+        or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN
+    )
+
+
+def _report_room(state_dir: str, emit: Emit, clock: Clock) -> None:
+    if not os.path.lexists(os.path.join(state_dir, NOTE_OF_FULL_DISK)):
+        return  # the full disk was never reported
+    from s3_uploader.health.notes import over
+
+    noted = over(state_dir, NOTE_OF_FULL_DISK)
+    if noted is not None:
+        lasted = shown_duration(max(0.0, clock.now() - noted.since))
+        emit(Notice("info", f"Resolved after {lasted}: the disk of the state directory is full."))
+
+
+def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock: Clock) -> None:
+    """Remember what was seen of files whose writers may be on other hosts; report once that such files are shipped."""
+    now = clock.now()
+    if done.sightings:
+        ledger.remember(SIGHTINGS, done.sightings, now=now)
+    for reason, path in done.unseen.items():
+        from s3_uploader.spool.open_file import unseen_in_words
+
+        name = f"unseen writers:{reason}"
+        if ledger.recall(name, now=now, max_age=float("inf")) is None:
+            emit(Notice("warning", unseen_in_words(reason, shown_name(place.root.shown((), path)))))
+            ledger.remember(name, "said", now=now)
+
+
+def _warn_of_unaudited(ledger: Ledger, place: Place, report: RunReport, emit: Emit, clock: Clock) -> bool:
+    """Say, once until the next audit, that the ledger is about to forget files that nobody has audited.
+
+    Returns whether it was said.
+    """
+    days, files = place.config.history_days, place.config.history_max_files
+    told = ledger.about_to_forget(
+        now=clock.now(), history_days=days, history_max_files=files, destination=report.destination
+    )
+    if told:
+        sentence = (
+            f"The ledger forgets files {days:g} days after they were shipped, and more than {files:,} (history_days, "
+            "history_max_files). No audit has covered those that it forgets next. Run s3-uploader-cli audit first. "
+            "This is reported once until the next audit."
+        )
+        emit(Notice("warning", sentence))
+    return told
+
+
+def _tidy(ledger: Ledger, place: Place, clock: Clock, *, forgets: bool) -> None:
+    """Let the ledger forget vanished files and old history, for a moment at most; the next run continues.
+
+    :param forgets: whether it may forget history.
+    """
+
+    def exists(path: str) -> bool:
+        try:
+            # A claimed file is in claim_dir. Between the two checks it may have been given back.
+            return is_there(path) or is_claimed(path) or is_there(path)
+        except OSError:
+            return True  # unknown for now
+
+    def is_there(path: str) -> bool:
+        names = tuple(path.split("/"))
+        try:
+            place.root.stat(names[:-1], names[-1])
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def is_claimed(path: str) -> bool:
+        if place.config.claim_dir is None:
+            return False
+        from s3_uploader.spool import claims
+
+        return claims.is_claimed(os.path.abspath(place.config.claim_dir), path)
+
+    until = clock.monotonic() + _TIDY_SECONDS
+    ledger.sweep_failed(exists, now=clock.now())
+    if place.config.on_success == "keep":
+        ledger.sweep_kept(exists, now=clock.now())
+    if forgets:
+        ledger.prune(
+            now=clock.now(),
+            history_days=place.config.history_days,
+            history_max_files=place.config.history_max_files,
+            go_on=lambda: clock.monotonic() < until,
+        )

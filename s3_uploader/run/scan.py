@@ -1,6 +1,7 @@
-"""Scans the spool: finds what is ready, and counts, reports and prunes everything else.
+"""Scans the spool until the run has to end: finds what is ready, and counts, reports and prunes everything else.
 
-A run begins with :meth:`SpoolScan.find`. Most runs end there, because no file is old enough.
+A run begins with :meth:`SpoolScan.find`. Most runs end there, because no file is old enough. What was counted, and why
+the run ended (:class:`Ending`), is its report.
 """
 
 from __future__ import annotations
@@ -8,14 +9,15 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import FAILING_DISK
-from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble
-from s3_uploader.core.model import Candidate, Left, RunCounters, RunEnd, Untouchable
-from s3_uploader.run.ending import Ending, RunEnded
+from s3_uploader.core.control import Clock, StopRequest
+from s3_uploader.core.errors import FAILING_DISK, StateError, StoreError
+from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Notice
+from s3_uploader.core.model import Candidate, Left, RunCounters, RunEnd, RunReport, Untouchable
+from s3_uploader.core.origins import of_every_file
 from s3_uploader.spool.layouts.base import (
     EmptyDirectory,
     Found,
@@ -40,6 +42,138 @@ _NOT_EMPTY = (
     errno.ENOTDIR,
     errno.ELOOP,
 )
+
+
+class RunEnded(Exception):
+    """The run takes in no more files."""
+
+
+class Ending:
+    """Knows whether a run takes in more files.
+
+    The first reason to end it counts, except that a requested stop replaces it.
+
+    :param max_runtime_seconds: the run's time budget, starting now.
+    :ivar began: monotonic time at which the run began, as ``started_at`` in seconds since the epoch.
+    :ivar reason: why the run ends; ``None`` while it goes on.
+    :ivar error: the error that ended the run.
+    """
+
+    def __init__(self, stop: StopRequest, *, clock: Clock, max_runtime_seconds: float | None) -> None:
+        self._stop = stop
+        self._clock = clock
+        self._max_runtime_seconds = max_runtime_seconds
+        self.began = clock.monotonic()
+        self.started_at = clock.now()
+        self.reason: RunEnd | None = None
+        self.error: Exception | None = None
+
+    def is_due(self) -> bool:
+        """Whether the run takes in no more files."""
+        if self.reason is None:
+            if self._stop.requests:
+                self.reason = RunEnd.SIGNAL
+            elif (
+                self._max_runtime_seconds is not None
+                and self._clock.monotonic() - self.began >= self._max_runtime_seconds
+            ):
+                self.reason = RunEnd.BUDGET
+        return self.reason is not None
+
+    def seconds_left(self) -> float | None:
+        """The seconds left of the time budget, always more than zero; ``None`` without a budget."""
+        if self._max_runtime_seconds is None:
+            return None
+        return max(0.01, self._max_runtime_seconds - (self._clock.monotonic() - self.began))
+
+    def abandon(self, reason: RunEnd, error: Exception) -> None:
+        """End the run for an error; the first one counts."""
+        self.is_due()
+        if self.error is None:
+            self.error = error
+            # A requested stop is reported as such, even if an error follows.
+            if self.reason is not RunEnd.SIGNAL:
+                self.reason = reason
+
+    def report(self, counters: RunCounters, *, base_dir: str, destination: str, emit: Emit) -> RunReport:
+        """Make the report of the finished run; an error that ended it is reported."""
+        reason, error = self.reason or RunEnd.DONE, self.error
+        if error is not None:
+            level = "info" if reason is RunEnd.DESTINATION_BUSY else "error"
+            emit(Notice(level, _sentence(reason, error), about=reason.value))
+        return report_of(
+            counters,
+            reason,
+            base_dir=base_dir,
+            destination=destination,
+            started_at=self.started_at,
+            duration=self._clock.monotonic() - self.began,
+            message="" if error is None else str(error),
+            code=error.code if isinstance(error, (StoreError, StateError)) else "",
+            origin=of_every_file(error.origin).value if isinstance(error, StoreError) else "",
+            signal_number=self._stop.signal_number,
+        )
+
+
+def _sentence(reason: RunEnd, error: Exception) -> str:
+    if reason is RunEnd.DESTINATION:
+        return f"The run was abandoned, all files are kept: {error}"
+    if reason is RunEnd.STATE:
+        return f"The run was ended, because shipped files cannot be recorded. Files are kept: {error}"
+    return str(error)
+
+
+def report_of(
+    counters: RunCounters,
+    end: RunEnd,
+    *,
+    base_dir: str,
+    destination: str,
+    started_at: float,
+    duration: float,
+    message: str = "",
+    code: str = "",
+    origin: str = "",
+    signal_number: int | None = None,
+) -> RunReport:
+    """Make the report of a run with these counts and this end."""
+    failed = counters.failures + counters.troubles
+    waiting = counters.waiting.values()
+    return RunReport(
+        base_dir=base_dir,
+        destination=destination,
+        started_at=started_at,
+        duration=duration,
+        exit_code=exit_code(end, failing=failed + counters.left[Left.WAITING.value], signal_number=signal_number),
+        shipped=counters.shipped,
+        shipped_bytes=counters.shipped_bytes,
+        already_there=counters.already_there,
+        failed=failed,
+        left=dict(counters.left),
+        backlog=sum(there.files for there in waiting),
+        backlog_bytes=sum(there.bytes for there in waiting),
+        oldest_waiting=min((there.oldest for there in waiting), default=None),
+        pruned_directories=counters.pruned,
+        ended_by=end.value,
+        message=message,
+        waiting=dict(counters.waiting),
+        code=code,
+        origin=origin,
+    )
+
+
+def exit_code(end: RunEnd, *, failing: int, signal_number: int | None) -> int:
+    """The exit code of a run.
+
+    A file that waits for its next try keeps the code at 1, because it is still not shipped.
+    """
+    if end is RunEnd.SIGNAL:
+        return 128 + (signal_number or signal.SIGTERM)
+    if end is RunEnd.DESTINATION:
+        return 3
+    if end is RunEnd.STATE or failing:
+        return 1
+    return 0
 
 
 class Leftovers:

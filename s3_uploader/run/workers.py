@@ -29,7 +29,7 @@ from s3_uploader.core.model import (
 )
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration
-from s3_uploader.run.ending import Ending
+from s3_uploader.run.scan import Ending
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.run.worker_pipe import GO, READY, STOP, Outcome, Task
 from s3_uploader.spool.layouts.base import Layout

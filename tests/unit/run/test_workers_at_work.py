@@ -15,7 +15,7 @@ from s3_uploader.core.errors import Scope
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.model import RunCounters
 from s3_uploader.run import pipeline, worker_process, workers
-from s3_uploader.run.ending import Ending
+from s3_uploader.run.scan import Ending
 from s3_uploader.run.worker_pipe import READY, Task
 from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Layout
