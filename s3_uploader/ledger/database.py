@@ -56,9 +56,12 @@ class Journal(enum.Enum):
 def journal_of(directory: str) -> Journal:
     """The journal for a ledger in this directory; the safest one for an unknown file system."""
     try:
-        descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
+        # O_PATH: a directory that may be searched and written, but not read, has a file system too.
+        descriptor = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return Journal.WAL  # SQLite says what is wrong with it
+    except OSError:
+        return Journal.CAUTIOUS
     try:
         return choose(file_system_at(descriptor), block=os.fstatvfs(descriptor).f_bsize)
     except OSError:

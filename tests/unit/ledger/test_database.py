@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -57,6 +58,23 @@ def test_a_directory_that_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "fstatvfs", fail)
     assert journal_of(str(tmp_path)) is Journal.CAUTIOUS
+
+
+def test_a_directory_that_cannot_be_opened_for_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network file system that fails for a moment a log would be what two hosts damage together."""
+
+    def fail(*arguments: object, **options: object) -> int:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "open", fail)
+    assert journal_of(str(tmp_path)) is Journal.CAUTIOUS
+
+
+def test_a_directory_that_may_not_be_read(tmp_path: Path) -> None:
+    """It may be used, and it has a file system like any other; as root the flags of its opening are looked at."""
+    with patch.object(os, "open", wraps=os.open) as opened:
+        journal_of(str(tmp_path))
+    assert opened.call_args.args[1] & os.O_PATH
 
 
 def test_a_ledger_that_is_damaged_as_often_as_it_is_begun_ends_the_run(
