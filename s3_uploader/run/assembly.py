@@ -294,6 +294,8 @@ def s3_store(
     settings = msgspec.structs.asdict(bucket)
     for name in ("on_conflict", "minimum_proof"):
         del settings[name]
+    # Also the parts of a single file leave the descriptors that files and directories need.
+    _, settings["max_concurrency"] = shared_descriptors(free_descriptors(), connections=bucket.max_concurrency)
     return s3.create(
         **settings,
         # Permissions may be limited to the prefix: the probe of `check` goes there too.

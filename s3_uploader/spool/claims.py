@@ -25,7 +25,7 @@ import stat
 import threading
 
 from s3_uploader.core.errors import SpoolError
-from s3_uploader.core.files import rename_without_replacing
+from s3_uploader.core.files import OUT_OF_DESCRIPTORS, rename_without_replacing
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.claim_dir import FILES, LOCK, UNFINISHED, claims_in, mark_of
 from s3_uploader.spool.layouts.base import original_name, taken_names
@@ -33,6 +33,8 @@ from s3_uploader.spool.open_file import OpenFile, is_being_written
 from s3_uploader.spool.root import Names, SpoolRoot
 
 _TRIES = 10
+_CACHED_DIRECTORIES = 16
+"""Fewer than of a spool alone: the directories of both trees stay open beside the files."""
 
 
 class Claims:
@@ -73,6 +75,7 @@ class Claims:
         except BaseException:
             os.close(self._lock)
             raise
+        spool.most_cached = self.root.most_cached = _CACHED_DIRECTORIES
 
     def take(self, candidate: Candidate) -> bool:
         """Claim a candidate.
@@ -105,12 +108,16 @@ class Claims:
 
         It is opened first, so that a file that is not ready is left alone: a producer that looks for it by name must
         find it, and a rename there and back would wake every uploader that watches the spool.
+
+        :raises OSError: if this process has too many files open, which says nothing about this one.
         """
         candidate = file.candidate
         try:
             if not self.take(candidate):
                 return Left.VANISHED, "another uploader has it"
         except OSError as error:
+            if error.errno in OUT_OF_DESCRIPTORS:
+                raise
             return Left.UNREADABLE, f"it cannot be claimed: {error.strerror or error}"
         file.home = self.root
         file.on_close = lambda: self.give_back(candidate)
@@ -124,6 +131,8 @@ class Claims:
             # The rename has changed the ctime. What is to be compared from now on is the file as it was claimed.
             file.look_again()
         except OSError as error:
+            if error.errno in OUT_OF_DESCRIPTORS:
+                raise
             return Left.UNREADABLE, error.strerror or str(error)
         return None if file.fingerprint.same_content_as(before) else (Left.FRESH, "it is being changed")
 

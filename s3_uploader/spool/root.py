@@ -53,6 +53,7 @@ class SpoolRoot:
     """An open spool. Belongs to one thread.
 
     :param base_dir: the directory as the user wrote it; used to show paths.
+    :ivar most_cached: how many directories may stay open.
     :raises SpoolError: if it is missing, unreadable, no directory, a link, or ``/``.
     """
 
@@ -62,6 +63,7 @@ class SpoolRoot:
         while self.base_dir.endswith("/."):
             self.base_dir = self.base_dir[:-2].rstrip("/") or "/"
         self._descriptor = _open_root(self.base_dir)
+        self.most_cached = _CACHED_DIRECTORIES
         self._cache: OrderedDict[Names, int] = OrderedDict()
 
     @property
@@ -85,9 +87,14 @@ class SpoolRoot:
         if found is not None:
             self._cache.move_to_end(names)
             return found
-        descriptor = self._walk(names)
+        try:
+            descriptor = self._walk(names)
+        except OSError as error:
+            if error.errno not in OUT_OF_DESCRIPTORS:
+                raise
+            descriptor = self._once_more(error, lambda: self._walk(names))
         self._cache[names] = descriptor
-        if len(self._cache) > _CACHED_DIRECTORIES:
+        while len(self._cache) > self.most_cached:
             os.close(self._cache.popitem(last=False)[1])
         return descriptor
 
@@ -185,11 +192,15 @@ class SpoolRoot:
     def _once_more(self, error: OSError, act: Callable[[], _Result]) -> _Result:
         """Repeat what has failed, if a network file system has called the handle of a directory stale.
 
-        The directory may have been removed, or another one may have its name now, which a new look-up shows.
+        The directory may have been removed, or another one may have its name now, which a new look-up shows. Where
+        there are no descriptors left, those of the cached directories are given up, too.
 
         :raises StillStale: if it is stale all the same.
         :raises OSError: what has failed, for any other reason.
         """
+        if error.errno in OUT_OF_DESCRIPTORS and self._cache:
+            self.refresh()
+            return act()
         if error.errno != errno.ESTALE:
             raise error
         self.refresh()

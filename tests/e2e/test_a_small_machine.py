@@ -33,6 +33,17 @@ def test_few_descriptors_are_fewer_files_at_once(site: Site, fault_server: Fault
     assert finished.sentences("WARNING") == []
 
 
+def test_few_descriptors_are_enough_for_claims(site: Site, fault_server: FaultServer, tmp_path: Path) -> None:
+    """A run that claims its files has two trees open, and ships everything with few descriptors, too."""
+    site.ship_to(fault_server, claim_dir=str(tmp_path / "claims"))
+    for number in range(300):
+        site.file(f"bedroom/2020/11/{number % 30 + 1:02}/{number // 30:02}/46-topic.dat")
+    finished = site.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)))
+    assert finished.code == 0
+    assert site.left() == {}
+    assert finished.sentences("WARNING") == []
+
+
 @pytest.mark.parametrize("kind", ["native", "boto3", "local"])
 def test_no_threads_are_an_error_at_once(site: Site, fault_server: FaultServer, tmp_path: Path, kind: str) -> None:
     """Where no thread can be started the run ends soon, with one sentence and the files in their places."""

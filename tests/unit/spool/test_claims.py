@@ -599,3 +599,19 @@ class TestIntake:
         assert answer[0] is Left.UNREADABLE
         assert "Invalid cross-device link" in answer[1]
         assert path.exists()
+
+    @pytest.mark.parametrize("name", ["rename", "stat"])
+    def test_no_descriptors(
+        self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """No file is blamed for a lack of descriptors: it stays, and the caller closes some others."""
+        path = write(spool / "x")
+
+        def fail(*arguments: Any, **options: Any) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os if name == "rename" else claims.root, name, fail)
+            with pytest.raises(OSError, match="Too many open files"):
+                self.admit(root, claims)
+        assert path.exists()

@@ -178,19 +178,44 @@ def test_likely_places(tmp_path: Path) -> None:
 
 
 class Handles:
-    """Calls of the system of which so many are answered with ``ESTALE``."""
+    """Calls of the system of which so many are answered with ``ESTALE``, or another error."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, *, stale: float) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, call: str, *, stale: float, number: int = errno.ESTALE) -> None:
         self._real = getattr(os, call)
         self.stale = stale
+        self._number = number
         monkeypatch.setattr(os, call, self)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Answer."""
         if self.stale > 0:
             self.stale -= 1
-            raise OSError(errno.ESTALE, "Stale file handle")
+            raise OSError(self._number, os.strerror(self._number))
         return self._real(*arguments, **options)
+
+
+def test_cached_directories_take_no_descriptors_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no descriptor is left, those of the cached directories are given up; without any the error is told."""
+    write(tmp_path / "a/b/x")
+    root = SpoolRoot(str(tmp_path))
+    for act in (
+        lambda: root.directory(("a", "b")),
+        lambda: list(root.entries(("a",))),
+        lambda: os.close(root.open_file(("a",), "b")),
+    ):
+        root.refresh()
+        root.directory(("a",))
+        before = open_descriptors()
+        with monkeypatch.context() as patch:
+            Handles(patch, "open", stale=1, number=errno.EMFILE)
+            act()
+        assert open_descriptors() <= before
+        root.refresh()
+        with monkeypatch.context() as patch:
+            Handles(patch, "open", stale=1, number=errno.EMFILE)
+            with pytest.raises(OSError, match="Too many open files"):
+                root.directory(("a", "b"))
+    root.close()
 
 
 class TestStale:
