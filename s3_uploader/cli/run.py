@@ -16,7 +16,8 @@ from s3_uploader.config.loading import resolved
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Emit, Event, Measure, Notice, RunMeasured, fan_out
-from s3_uploader.monitoring.log import Log, Verbosity, stream_writer
+from s3_uploader.core.files import stream_writer
+from s3_uploader.monitoring.log import Log, Verbosity
 from s3_uploader.run import run as app
 from s3_uploader.run.context import RunContext
 

@@ -1,4 +1,4 @@
-"""Steps on files that Python lacks: durable replacing, renaming without overwriting, locks; how many may be open.
+"""Steps on files that Python lacks: durable replacing, writing without failing, locks; how many may be open.
 
 A lock of the kernel is taken without waiting: ``flock(2)`` on a directory or a file, or a byte range of a file. A lock
 on a byte range belongs to the open file (``F_OFD_SETLK`` in ``fcntl(2)``), so that closing another descriptor of the
@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import functools
 import os
 import stat
 import struct
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 _RESERVE = 48
 """Reserved for the ledger, the spool's directories, the streams and libraries."""
@@ -24,12 +23,11 @@ _USUAL = 1024
 """The soft limit nearly everywhere, where it cannot be asked for."""
 _FEWEST = 2
 _CHUNK = 65536
+_FULL_PIPE_SECONDS = 1.0
 _MOST_LINKS = 40
 """How many links the kernel follows in one path (``path_resolution(7)``)."""
 
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-_RENAME_NOREPLACE = 1
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES)
 # ``struct flock`` of Linux with 64-bit offsets: type, whence, start, length, process.
 _FLOCK = struct.Struct("@hhqqi4x")
 _OF_OPEN_FILE = getattr(fcntl, "F_OFD_SETLK", None)
@@ -98,6 +96,50 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def stream_writer(stream: TextIO | None, *, encoding: str | None = None) -> Callable[[str], None]:
+    """Make a function that writes text to a stream and never fails, in the given encoding or the stream's own.
+
+    It writes to the descriptor: Python's own buffer would keep what could not be written, retry when the program ends,
+    and then change its exit code.
+    """
+    if stream is None:
+        return lambda text: None
+    try:
+        descriptor = stream.fileno()
+        stream.flush()
+    except (OSError, ValueError):  # io.UnsupportedOperation is both: a stream that is not a file
+        return lambda text: _write_to_object(stream, text)
+    chosen = encoding or stream.encoding or "utf-8"
+    return lambda text: _write_to_descriptor(descriptor, text.encode(chosen, "backslashreplace"))
+
+
+def _write_to_object(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def _write_to_descriptor(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            # Somebody made the pipe non-blocking, and its reader is slow: wait a little, then drop the lines.
+            if not _becomes_writable(descriptor):
+                return
+        except OSError:  # closed, a full disk, a lost terminal
+            return
+
+
+def _becomes_writable(descriptor: int) -> bool:
+    import select
+
+    return bool(select.select([], [descriptor], [], _FULL_PIPE_SECONDS)[1])
 
 
 def keep_owner(descriptor: int, status: os.stat_result) -> None:
@@ -210,66 +252,6 @@ def close_quietly(descriptor: int) -> None:
     """
     with contextlib.suppress(OSError):
         os.close(descriptor)
-
-
-def rename_without_replacing(from_directory: int, from_name: str, to_directory: int, to_name: str) -> None:
-    """Rename a file, but never over an existing name.
-
-    ``renameat2`` does it in one step, if system and file system support it (NFS does not). ``link`` refuses an existing
-    name atomically too, but a process that is killed before the ``unlink`` leaves two names. It needs hard links, and
-    permission to link another user's file (``protected_hardlinks`` in ``proc(5)``). Without that, the name is checked
-    first. ``from_name`` must be a name that no other process knows.
-
-    :raises FileExistsError: if ``to_name`` is taken.
-    :raises OSError: ``EXDEV`` if the two are on different file systems.
-    """
-    if _renameat2(from_directory, from_name, to_directory, to_name):
-        return
-    try:
-        os.link(from_name, to_name, src_dir_fd=from_directory, dst_dir_fd=to_directory, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-    else:
-        os.unlink(from_name, dir_fd=from_directory)
-        return
-    try:
-        os.stat(to_name, dir_fd=to_directory, follow_symlinks=False)
-    except FileNotFoundError:
-        os.rename(from_name, to_name, src_dir_fd=from_directory, dst_dir_fd=to_directory)
-        return
-    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), to_name)
-
-
-def _renameat2(from_directory: int, from_name: str, to_directory: int, to_name: str) -> bool:
-    """``renameat2(2)`` with ``RENAME_NOREPLACE``; ``False`` if the system or the file system does not know it."""
-    rename = _system_call()
-    if rename is None:
-        return False
-    number = rename(from_directory, os.fsencode(from_name), to_directory, os.fsencode(to_name))
-    # EPERM is what some sandboxes answer for a call that they do not know.
-    if number in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
-        return False
-    if number:
-        raise OSError(number, os.strerror(number), to_name)
-    return True
-
-
-@functools.lru_cache(maxsize=1)
-def _system_call() -> Callable[[int, bytes, int, bytes], int] | None:
-    """``renameat2`` as a function that returns the number of the error, ``None`` where there is none."""
-    try:
-        import ctypes
-
-        function = ctypes.CDLL(None, use_errno=True).renameat2
-    except (ImportError, AttributeError, MemoryError, OSError):
-        return None
-
-    def rename(from_directory: int, from_name: bytes, to_directory: int, to_name: bytes) -> int:
-        done = function(from_directory, from_name, to_directory, to_name, _RENAME_NOREPLACE) == 0
-        return 0 if done else ctypes.get_errno()
-
-    return rename
 
 
 def raise_limit() -> None:

@@ -2,34 +2,34 @@
 
 The format is that of the standard library's ``logging``, which is not used because its import costs more than a tick
 without work: ``2020-11-15 20:31:40,717 -   INFO - /base_dir/… has been uploaded to bucket.``
+The lines of an upload and of a failed upload keep their form, because scripts read them.
 """
 
 from __future__ import annotations
 
 import enum
-import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, TextIO
 
-import msgspec
-
 from s3_uploader.core.events import (
+    DirectoryPruned,
     Event,
     FileLeft,
     LocalTrouble,
     Notice,
     RunFinished,
+    RunStarted,
     StrangersFound,
     Uploaded,
     UploadFailed,
     UploadStarted,
 )
-from s3_uploader.core.model import Left, Proof
-from s3_uploader.core.text import counted, printable_json, shown_name
-from s3_uploader.monitoring.messages import Level, is_idle, level_and_sentence, summary, why_nothing_moved
+from s3_uploader.core.files import stream_writer
+from s3_uploader.core.model import Left, RunEnd, RunReport
+from s3_uploader.core.text import counted, ended, shown_duration, shown_name, shown_size, shown_text, with_hint
+from s3_uploader.monitoring.words import FAILED_TOO, end_words, left_words, why_nothing_moved
 
 ALIKE = 10
 """Most local problems of one kind that are logged one by one; a spool can have a hundred thousand of them."""
@@ -37,7 +37,18 @@ ALIKE = 10
 _LARGE_BUFFER = 32 * 1024
 _BUFFER_SECONDS = 0.5
 _TAIL = 10_000
-_FULL_PIPE_SECONDS = 1.0
+# The summary counts these as failed already.
+_FAILED_VALUES = {reason.value for reason in FAILED_TOO}
+_ORDER = {reason.value: number for number, reason in enumerate(Left)}
+
+
+class Level(enum.IntEnum):
+    """The level of a line; the values are those of the standard library's ``logging``."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
 
 
 class Verbosity(enum.Enum):
@@ -58,6 +69,7 @@ class Verbosity(enum.Enum):
         return cls.VERBOSE if verbose else cls.QUIET if quiet else cls.NORMAL
 
 
+_NOTICE_LEVELS = {"info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
 _LOUDEST_HIDDEN = {
     Verbosity.QUIET: Level.INFO,
     Verbosity.SUMMARY: Level.DEBUG,
@@ -93,7 +105,12 @@ class Log:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._write = stream_writer(stream, encoding="utf-8" if json else None)
-        self._json = json
+        self._json_line: Callable[..., str] | None = None
+        if json:
+            # Not with the first line: that may tell that no file can be opened any more, not even a module.
+            from s3_uploader.monitoring.json_lines import json_line
+
+            self._json_line = json_line
         self._hidden = _LOUDEST_HIDDEN[verbosity]
         self._hides_uploads = verbosity is Verbosity.SUMMARY
         self._explain_idle = explain_idle
@@ -197,7 +214,7 @@ class Log:
             self.flush()
             return
         idle = is_idle(event.report) and not (self._explain_exit_code and event.report.exit_code)
-        if self._json:
+        if self._json_line is not None:
             if self._hidden < Level.INFO:
                 self._add(Level.INFO, "", event)
         elif idle and self._explain_idle and self._hidden < Level.INFO:
@@ -215,9 +232,9 @@ class Log:
         if self._name and isinstance(event, Notice | StrangersFound | RunFinished | None):
             sentence = f"{shown_name(self._name)}: {sentence}"
         line = (
-            _json_line(now, level, sentence, event, self._name)
-            if self._json
-            else f"{self._moment(now)} - {level.name:>6} - {sentence}\n"
+            f"{self._moment(now)} - {level.name:>6} - {sentence}\n"
+            if self._json_line is None
+            else self._json_line(now, level.name.lower(), sentence, event, name=self._name)
         )
         self._buffer.append(line)
         self._buffered += len(line)
@@ -237,101 +254,120 @@ class Log:
         return f"{self._second_text},{int((now - second) * 1000):03d}"
 
 
-def _json_line(now: float, level: Level, sentence: str, event: Event | None, name: str) -> str:
-    from s3_uploader.monitoring.log import json_line
+def level_and_sentence(event: Event) -> tuple[Level, str]:
+    """The level and the line of an event, with everything escaped that could break the line."""
+    return _WORDING[type(event)](event)
 
-    return json_line(now, level, sentence, event, name=name)
+
+def is_idle(report: RunReport) -> bool:
+    """Whether a run finished, moved nothing and failed nothing."""
+    is_done = report.ended_by == RunEnd.DONE.value
+    return is_done and not report.shipped and not report.failed and not report.pruned_directories
 
 
-def stream_writer(stream: TextIO | None, *, encoding: str | None = None) -> Callable[[str], None]:
-    """Make a function that writes text to a stream and never fails, in the given encoding or the stream's own.
+def summary(report: RunReport, *, all_kept: bool = True) -> str:
+    """Sum up a run in one sentence: ``12 files (3.4 MB) shipped to bucket in 0.4 s; left: 3 fresh; 2 failed, kept …``.
 
-    It writes to the descriptor: Python's own buffer would keep what could not be written, retry when the program ends,
-    and then change its exit code.
+    :param all_kept: whether every file that failed is still in the spool.
     """
-    if stream is None:
-        return lambda text: None
-    try:
-        descriptor = stream.fileno()
-        stream.flush()
-    except (OSError, ValueError):  # io.UnsupportedOperation is both: a stream that is not a file
-        return lambda text: _write_to_object(stream, text)
-    chosen = encoding or stream.encoding or "utf-8"
-    return lambda text: _write_to_descriptor(descriptor, text.encode(chosen, "backslashreplace"))
-
-
-def _write_to_object(stream: TextIO, text: str) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except (OSError, ValueError):
-        pass
-
-
-def _write_to_descriptor(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            # Somebody made the pipe non-blocking, and its reader is slow: wait a little, then drop the lines.
-            if not _becomes_writable(descriptor):
-                return
-        except OSError:  # closed, a full disk, a lost terminal
-            return
-
-
-def _becomes_writable(descriptor: int) -> bool:
-    import select
-
-    return bool(select.select([], [descriptor], [], _FULL_PIPE_SECONDS)[1])
-
-
-def json_line(now: float, level: Level, sentence: str, event: Event | None, *, name: str = "") -> str:
-    """Format the event as one line: ``time`` (RFC 3339, UTC), ``level``, ``event``, and its own fields.
-
-    :param name: of the configuration if there are several; the field ``config``.
-
-    :param sentence: the ``message`` if there is no event.
-    """
-    fields: dict[str, Any] = {"time": utc(now), "level": level.name.lower()}
-    if name:
-        fields["config"] = name
-    if event is None:
-        fields |= {"event": "notice", "message": sentence}
+    duration = shown_duration(report.duration)
+    destination = shown_text(report.destination)
+    if report.shipped:
+        files = f"{counted(report.shipped, 'file')} ({shown_size(report.shipped_bytes)})"
+        parts = [f"{files} shipped to {destination} in {duration}"]
+        if report.already_there:
+            parts[0] += f", {report.already_there:,} of them {_was(report.already_there)} there already"
     else:
-        fields["event"] = _snake_case(type(event).__name__)
-        for name, value in msgspec.to_builtins(event).items():
-            # A notice has a level of its own, which is the line's; the others are between the parts of the program.
-            if name not in ("level", "about", "is_repeated", "is_of_endpoint"):
-                fields[name] = value
-        if "receipt" in fields:
-            fields["receipt"]["proof"] = Proof(fields["receipt"]["proof"]).label
-            del fields["receipt"]["after_lost_answer"]  # between the parts of the program, too
-    try:
-        encoded = msgspec.json.encode(fields)
-    except UnicodeEncodeError:
-        encoded = msgspec.json.encode(_escaped(fields) | {"escaped": True})
-    return printable_json(encoded.decode()) + "\n"
+        parts = [f"No file shipped to {destination} in {duration}"]
+    left = [
+        f"{number:,} {left_words(reason)}" for reason, number in _left_in_order(report) if reason not in _FAILED_VALUES
+    ]
+    if left:
+        parts.append("left: " + ", ".join(left))
+    if report.failed:
+        parts.append(f"{report.failed:,} failed" + (", kept for the next run" if all_kept else ""))
+    if report.ended_by != RunEnd.DONE.value:
+        parts.append(f"ended early: {shown_text(end_words(report.ended_by))}")
+    return "; ".join(parts) + "."
 
 
-def utc(now: float) -> str:
-    """Format seconds since the epoch as in RFC 3339, with milliseconds."""
-    second = int(now // 1)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{int((now - second) * 1000):03d}Z"
+def _left_in_order(report: RunReport) -> list[tuple[str, int]]:
+    present = ((reason, number) for reason, number in report.left.items() if number)
+    return sorted(present, key=lambda item: _ORDER.get(item[0], len(_ORDER)))
 
 
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
-def _escaped(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return shown_name(value)
-        return value
-    if isinstance(value, dict):
-        return {_escaped(key): _escaped(inner) for key, inner in value.items()}
-    return value
+def _with_hint(message: str, hint: str) -> str:
+    return shown_text(with_hint(message, hint))
+
+
+def _run_started(event: RunStarted) -> tuple[Level, str]:
+    return Level.DEBUG, f"Shipping {shown_name(event.base_dir)} to {shown_text(event.destination)}."
+
+
+def _upload_started(event: UploadStarted) -> tuple[Level, str]:
+    return Level.DEBUG, f"Uploading {shown_name(event.path)} ({shown_size(event.size)})."
+
+
+def _uploaded(event: Uploaded) -> tuple[Level, str]:
+    text = f"{shown_name(event.path)} has been uploaded to {shown_name(event.store_name)}"
+    if event.receipt.already_there:
+        text = f"{shown_name(event.path)} was in {shown_name(event.store_name)} already, as {shown_name(event.address)}"
+    elif event.derived_key:
+        text += f" as {shown_name(event.address)}"
+    return Level.INFO, text + "."
+
+
+def _upload_failed(event: UploadFailed) -> tuple[Level, str]:
+    reason = _with_hint(event.message, event.hint)
+    text = f"Failed to upload {shown_name(event.path)} to {shown_name(event.address)}: {reason}"
+    if event.disposition != "kept":
+        text = f"{ended(text)} The file was {shown_text(event.disposition)}."
+    return Level.WARNING, text
+
+
+def _file_left(event: FileLeft) -> tuple[Level, str]:
+    detail = f" ({shown_text(event.detail)})" if event.detail else ""
+    return Level.DEBUG, f"{shown_name(event.path)} was left: {left_words(event.reason.value)}{detail}."
+
+
+def _local_trouble(event: LocalTrouble) -> tuple[Level, str]:
+    return Level.WARNING, ended(
+        f"Could not {event.action} {shown_name(event.path)}: {_with_hint(event.message, event.hint)}"
+    )
+
+
+def _directory_pruned(event: DirectoryPruned) -> tuple[Level, str]:
+    return Level.DEBUG, f"Removed the empty directory {shown_name(event.path)}."
+
+
+def _notice(event: Notice) -> tuple[Level, str]:
+    return _NOTICE_LEVELS[event.level], shown_text(event.message)
+
+
+def _strangers_found(event: StrangersFound) -> tuple[Level, str]:
+    from s3_uploader.spool.layouts.strangers import in_words, remedy
+
+    sentence = in_words(event.found, layout=event.layout, matching=event.matching, base_dir=event.base_dir)
+    return _NOTICE_LEVELS[event.level], f"{ended(sentence)} {remedy(event.found)}"
+
+
+def _run_finished(event: RunFinished) -> tuple[Level, str]:
+    return Level.DEBUG if is_idle(event.report) else Level.INFO, summary(event.report)
+
+
+_WORDING: dict[type, Callable[[Any], tuple[Level, str]]] = {
+    RunStarted: _run_started,
+    UploadStarted: _upload_started,
+    Uploaded: _uploaded,
+    UploadFailed: _upload_failed,
+    FileLeft: _file_left,
+    LocalTrouble: _local_trouble,
+    DirectoryPruned: _directory_pruned,
+    Notice: _notice,
+    StrangersFound: _strangers_found,
+    RunFinished: _run_finished,
+}

@@ -8,7 +8,7 @@ import traceback
 
 from s3_uploader.core.control import is_of_a_handler
 from s3_uploader.core.events import Event
-from s3_uploader.monitoring.messages import level_and_sentence
+from s3_uploader.monitoring.log import level_and_sentence
 
 LOGGER_NAME = "s3_uploader"
 

@@ -19,7 +19,7 @@ from s3_uploader._version import __version__
 from s3_uploader.core.control import StopRequest, start_thread
 from s3_uploader.core.events import Emit, Event, Notice, RunFinished, RunStarted
 from s3_uploader.core.text import quoted, shown_text
-from s3_uploader.monitoring.messages import summary
+from s3_uploader.monitoring.log import summary
 from s3_uploader.stores.retry import RetryPolicy
 
 TIMEOUT_SECONDS = 5.0

@@ -1,8 +1,13 @@
-"""The words of reasons and ends, for people. Everything else has their identifiers."""
+"""The words of reasons and ends, for people, and why a run moved nothing. Everything else has the identifiers."""
 
 from __future__ import annotations
 
-from s3_uploader.core.model import Left, RunEnd
+from s3_uploader.core.model import Left, RunEnd, RunReport
+from s3_uploader.core.text import counted, shown_name, shown_text
+
+FAILED_TOO = (Left.UNREADABLE, Left.UNDECODABLE)
+"""Reasons of entries that a run counts as failed, too."""
+_NOT_FILES = (Left.UNMATCHED, Left.EXCLUDED, Left.SPECIAL)
 
 LEFT_WORDS: dict[Left, tuple[str, str, str]] = {
     Left.FRESH: (
@@ -93,3 +98,33 @@ def end_words(identifier: str) -> str:
         return END_WORDS[RunEnd(identifier)]
     except ValueError:
         return identifier
+
+
+def why_nothing_moved(
+    report: RunReport, examples: dict[Left, tuple[str, str]], *, strangers_told: bool = False
+) -> list[str]:
+    """Explain to a person who runs the program by hand why nothing moved: one sentence for each reason.
+
+    :param examples: path and detail of one entry for each reason.
+    :param strangers_told: another line has reported the files that are outside the layout.
+    """
+    sentences = []
+    is_told = False
+    for reason, number in report.reasons.items():
+        if reason in FAILED_TOO:
+            continue
+        if reason is Left.UNMATCHED and strangers_told:
+            is_told = True
+            continue
+        noun = "entry" if reason in _NOT_FILES else "file"
+        _, one, several = LEFT_WORDS[reason]
+        text = f"{counted(number, noun, 'entries' if noun == 'entry' else '')} {one if number == 1 else several}"
+        path, detail = examples.get(reason, ("", ""))
+        if path:
+            text += f"; {'it is' if number == 1 else 'the first is'} {shown_name(path)}"
+        if detail:
+            text += f" ({shown_text(detail)})"
+        sentences.append(text + ".")
+    if sentences or is_told:
+        return sentences
+    return [f"There is no file in {shown_name(report.base_dir)}."]

@@ -33,8 +33,8 @@ import msgspec
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.files import rename_without_replacing
 from s3_uploader.core.model import Fingerprint, Left
+from s3_uploader.core.renaming import rename_without_replacing
 from s3_uploader.spool.layouts.base import original_name, taken_name, taken_names
 from s3_uploader.spool.open_file import Closing, OpenFile, is_being_written, release_lease, take_lease
 from s3_uploader.spool.root import SpoolRoot

@@ -8,7 +8,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 
-from s3_uploader.core.files import rename_without_replacing
+from s3_uploader.core.renaming import rename_without_replacing
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Durable steps on files: names made durable, renames that never replace; how many files may be open."""
+"""Durable steps on files: names made durable, files replaced; how many files may be open."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 import resource
 import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,11 +18,9 @@ from s3_uploader.core.files import (
     is_stream,
     open_at_once,
     raise_limit,
-    rename_without_replacing,
     replace_file,
     shared_descriptors,
 )
-from tests.fakes import paths_below, write
 
 
 @pytest.mark.parametrize(("number", "is_let_off"), [(errno.EINVAL, True), (errno.EIO, False)])
@@ -149,45 +145,6 @@ def test_names_of_open_files(tmp_path: Path) -> None:
     (tmp_path / "twice").symlink_to("output")
     names = ("file", "plain", "round", "missing", "output", "fd/1", "twice")
     assert [name for name in names if is_stream(str(tmp_path / name))] == ["output", "fd/1", "twice"]
-
-
-class TestRenameWithoutReplacing:
-    @pytest.fixture
-    def directory(self, tmp_path: Path) -> Iterator[int]:
-        """A directory with a file ``a``."""
-        write(tmp_path / "a", "content")
-        descriptor = os.open(tmp_path, os.O_RDONLY)
-        yield descriptor
-        os.close(descriptor)
-
-    @pytest.mark.parametrize("has_links", [True, False])
-    @pytest.mark.parametrize("has_renameat2", [True, False])
-    def test_renames(
-        self, tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch, has_links: bool, has_renameat2: bool
-    ) -> None:
-        """Every way leads to the new name, and never over another file."""
-        if not has_links:
-            monkeypatch.setattr(os, "link", self.refuse)
-        if not has_renameat2:
-            monkeypatch.setattr(files, "_renameat2", lambda *_: False)
-        rename_without_replacing(directory, "a", directory, "b")
-        assert paths_below(tmp_path) == {"b"}
-        write(tmp_path / "a", "new")
-        with pytest.raises(FileExistsError):
-            rename_without_replacing(directory, "a", directory, "b")
-        assert (tmp_path / "b").read_text() == "content"
-
-    def refuse(self, *_: Any, **__: Any) -> None:
-        """What a file system without hard links does."""
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    def test_failures(self, directory: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is not about links or names is an error."""
-        with pytest.raises(FileNotFoundError):
-            rename_without_replacing(directory, "gone", directory, "b")
-        monkeypatch.setattr(files, "_renameat2", lambda *_: False)
-        with pytest.raises(FileNotFoundError):
-            rename_without_replacing(directory, "gone", directory, "b")
 
 
 @pytest.mark.parametrize("descriptors", [0, 1, 6, 100, 200, 1000, 65536])

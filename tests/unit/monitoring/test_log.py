@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3_uploader.core import files
 from s3_uploader.core.events import (
     DirectoryPruned,
     Event,
@@ -32,10 +33,8 @@ from s3_uploader.core.events import (
 from s3_uploader.core.findings import Stranger, Strangers
 from s3_uploader.core.model import Left, Proof, Receipt, RunReport
 from s3_uploader.core.text import ended
-from s3_uploader.monitoring import log as log_module
-from s3_uploader.monitoring.log import ALIKE, Log, Verbosity
+from s3_uploader.monitoring.log import ALIKE, Level, Log, Verbosity, summary
 from s3_uploader.monitoring.logging_adapter import LoggingAdapter
-from s3_uploader.monitoring.messages import Level, summary
 
 PATH = "/base_dir/bedroom/2020/11/29/20/46-topic.dat"
 ADDRESS = "bucket/bedroom/2020/11/29/20/46-topic.dat"
@@ -594,7 +593,7 @@ def test_a_stream_that_cannot_be_written_costs_only_its_lines(
         raise OSError(code, os.strerror(code))
 
     with open(tmp_path / "log", "w", encoding="utf-8") as stream, Log(stream) as log:
-        monkeypatch.setattr("s3_uploader.monitoring.log.os.write", write)
+        monkeypatch.setattr("s3_uploader.core.files.os.write", write)
         log(Notice("error", "x"))
         monkeypatch.undo()
     assert (tmp_path / "log").read_bytes() == b""
@@ -634,8 +633,8 @@ def test_a_slow_reader_is_waited_for_but_not_for_ever(
 
     answers += [some, refuse]
     with open(tmp_path / "log", "w", encoding="utf-8") as stream, Log(stream, clock=lambda: NOW) as log:
-        monkeypatch.setattr("s3_uploader.monitoring.log.os.write", write)
-        monkeypatch.setattr(log_module, "_becomes_writable", lambda descriptor: becomes_writable)
+        monkeypatch.setattr("s3_uploader.core.files.os.write", write)
+        monkeypatch.setattr(files, "_becomes_writable", lambda descriptor: becomes_writable)
         log(Notice("error", "a sentence"))
         monkeypatch.undo()
     line = f"{SEED_TIME} -  ERROR - a sentence\n".encode()
@@ -645,7 +644,7 @@ def test_a_slow_reader_is_waited_for_but_not_for_ever(
 def test_a_writable_pipe_is_known() -> None:
     """Waiting ends as soon as the reader has read."""
     reader, writer = os.pipe()
-    assert log_module._becomes_writable(writer)
+    assert files._becomes_writable(writer)
     os.close(reader)
     os.close(writer)
 

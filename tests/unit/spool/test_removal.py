@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3_uploader.core import files as renaming
+from s3_uploader.core import renaming
 from s3_uploader.core.model import Left
 from s3_uploader.spool import move_target, removal
 from s3_uploader.spool.move_target import MoveTarget

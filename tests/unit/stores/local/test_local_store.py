@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from s3_uploader.core import files as renaming
+from s3_uploader.core import renaming
 from s3_uploader.core.errors import (
     ConflictError,
     KeyRefused,
