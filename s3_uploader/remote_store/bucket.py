@@ -27,7 +27,8 @@ from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.s3.probe import PlainProbe
 from s3_uploader.stores.s3.requests import ObjectHeaders, encode_key
 from s3_uploader.stores.s3.upload import Context, ObjectUpload
-from s3_uploader.stores.threads import ByteBudget, ThreadPool, TimerThread
+from s3_uploader.stores.s3.waiting import ByteBudget, TimerThread
+from s3_uploader.stores.threads import ThreadPool
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -101,7 +102,7 @@ class Bucket:
                 storage_class=None, acl=None, sse=None, sse_kms_key_id=None, metadata={}, tags={}, content_type=None
             ),
             budget=shared.budget,
-            pool=shared.pool,
+            crew=lambda: shared.pool,
             timer=shared.timer,
             tls=endpoint.payload_is_unsigned,
             part_size=8 * 2**20,

@@ -11,7 +11,7 @@ import pytest
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.model import Receipt
 from s3_uploader.stores.base import Loop
-from s3_uploader.stores.s3.engines import loop as s3_loop
+from s3_uploader.stores.s3 import waiting
 from s3_uploader.stores.s3.engines.native import NativeEngine
 from s3_uploader.stores.s3.store import S3Store
 from tests.integration.s3_support import MEBIBYTE, PATIENCE, Station
@@ -55,7 +55,7 @@ def test_an_engine_with_threads_lends_nothing(station: Station, make_fault_serve
 def test_the_caller_runs_it(station: Station, store: S3Store, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has taken the loop over brings uploads to their end on his own thread."""
     # However long the machine keeps us from turning.
-    monkeypatch.setattr(s3_loop, "_STAND_IN_SECONDS", PATIENCE)
+    monkeypatch.setattr(waiting, "_STAND_IN_SECONDS", PATIENCE)
     loop = loop_of(store)
     loop.take_over()
     future = station.begin(store, "key", b"x" * size)

@@ -16,8 +16,8 @@ from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
 from s3_uploader.core.model import Proof
 from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
-from s3_uploader.stores.s3.engines.loop import EventLoop
 from s3_uploader.stores.s3.engines.native import make_engine
+from s3_uploader.stores.s3.waiting import EventLoop
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import MEBIBYTE, PATIENCE, Known, Station, nothing_leaks

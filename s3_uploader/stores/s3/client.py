@@ -27,7 +27,7 @@ from s3_uploader.stores.s3.engines.base import (
 )
 from s3_uploader.stores.s3.foreign import is_web_page
 from s3_uploader.stores.s3.meanings import Kind, kind_of
-from s3_uploader.stores.threads import Timer
+from s3_uploader.stores.s3.waiting import Timer
 
 Finished = Callable[["PendingRequest"], None]
 

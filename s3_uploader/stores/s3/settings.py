@@ -14,7 +14,7 @@ from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Engine, EngineName, EngineSettings
 from s3_uploader.stores.s3.engines.native import make_engine
-from s3_uploader.stores.threads import Timer
+from s3_uploader.stores.s3.waiting import Timer
 
 BYTES_IN_FLIGHT = 64 * 2**20
 """Most bytes of files in memory at once."""

@@ -47,7 +47,7 @@ class SingleUpload(ContestedUpload):
         """Read the source, at once if it is small, and begin."""
         context, source = self.context, self.source
         size = source.size
-        is_light = size <= self.largest_light or (size <= READ_BESIDE and context.pool.is_busy)
+        is_light = size <= self.largest_light or (size <= READ_BESIDE and context.crew().is_busy)
         if not (is_light and context.budget.try_acquire(size)):
             context.budget.acquire(size, self._admitted)
             return

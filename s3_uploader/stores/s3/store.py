@@ -13,7 +13,6 @@ import msgspec
 
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
-from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy
@@ -22,11 +21,13 @@ from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
 from s3_uploader.stores.s3.client import S3Client
 from s3_uploader.stores.s3.endpoint import Access, Endpoint, checksums_when_required, resolve
 from s3_uploader.stores.s3.engines.base import Engine, EngineSettings
+from s3_uploader.stores.s3.late_imports import doubt_name, in_parts
 from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.settings import BucketAddress, ObjectSettings, Surroundings, Transfer
 from s3_uploader.stores.s3.single import SingleUpload
 from s3_uploader.stores.s3.upload import Context, ObjectUpload, Put
-from s3_uploader.stores.threads import ByteBudget, ThreadPool, TimerThread
+from s3_uploader.stores.s3.waiting import ByteBudget, TimerThread
+from s3_uploader.stores.threads import ThreadPool
 
 if TYPE_CHECKING:
     from s3_uploader.core.findings import Finding
@@ -90,7 +91,7 @@ class S3Store:
         self._endpoint: Endpoint | None = None
         self._renew: Callable[[], bool] = lambda: False
         self._context: Context | None = None
-        self._pool = ThreadPool(name="s3-read", count=2)
+        self._pool: ThreadPool | None = None
         self._uploads: set[ObjectUpload] = set()
         self._names = NamesUnderWay()
         self._all_over = threading.Condition()
@@ -182,7 +183,7 @@ class S3Store:
             capabilities=capabilities,
             headers=headers,
             budget=ByteBudget(transfer.bytes_in_flight),
-            pool=self._pool,
+            crew=self._crew,
             timer=self._timer,
             tls=endpoint.payload_is_unsigned,
             part_size=transfer.part_size,
@@ -204,7 +205,7 @@ class S3Store:
             return future
         put = Put(key, source, options, deadline, replaces, future)
         try:
-            self._begin(SingleUpload(context, put) if source.size <= self._threshold else _in_parts(context, put))
+            self._begin(SingleUpload(context, put) if source.size <= self._threshold else in_parts(context, put))
         except StoreError as error:
             future.set_exception(error)
         return future
@@ -221,7 +222,7 @@ class S3Store:
         known = upload.context.capabilities
         is_unusual = not (known.trusted or requests.is_usual(upload.key))
         if is_unusual:
-            _doubt_name(upload)
+            doubt_name(upload)
         self._uploads.add(upload)
         if known.trusted or (known.conditional == "yes" and not is_unusual):
             upload.prepare()
@@ -273,7 +274,7 @@ class S3Store:
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()
         put = Put(key, source, options, self._around.clock() + seconds, "", future)
-        self._begin(_in_parts(self._context, put))
+        self._begin(in_parts(self._context, put))
         return future
 
     def address(self, key: str) -> str:
@@ -296,7 +297,18 @@ class S3Store:
             self._own_timer.close()
         for upload in list(self._uploads):
             upload.abandon()
-        self._pool.close(timeout=0.5)
+        if self._pool is not None:
+            self._pool.close(timeout=0.5)
+
+    def _crew(self) -> ThreadPool:
+        """The threads that read larger files, made when the first one comes."""
+        with self._all_over:
+            if self._pool is None:
+                self._pool = ThreadPool(name="s3-read", count=2)
+                if self._closed:
+                    # Nobody would close it later. It gives each job a thread of its own.
+                    self._pool.close(timeout=0.0)
+            return self._pool
 
     # Deadlines: they are checked when the next one passes, instead of one timer for each.
 
@@ -365,33 +377,6 @@ class S3Store:
 def _prepare(upload: ObjectUpload) -> None:
     if not upload.over:
         upload.guard(upload.prepare)
-
-
-def _in_parts(context: Context, put: Put) -> MultipartUpload:
-    """Make an upload in parts. Its modules are imported with the first large file, because most runs have none.
-
-    :raises StoreError: if they cannot be imported now, for example because too many files are open.
-    """
-    try:
-        from s3_uploader.stores.s3.multipart import MultipartUpload
-    except (ImportError, OSError) as error:
-        raise _not_imported("The upload in parts", error) from error
-
-    return MultipartUpload(context, put)
-
-
-def _doubt_name(upload: SingleUpload | MultipartUpload) -> None:
-    """Have an unusual name checked. Errors as with :func:`_in_parts`."""
-    try:
-        from s3_uploader.stores.s3.names import doubt_name
-    except (ImportError, OSError) as error:
-        raise _not_imported("The check of unusual names", error) from error
-
-    doubt_name(upload)
-
-
-def _not_imported(what: str, error: Exception) -> StoreError:
-    return StoreError(f"{what} cannot be imported: {error}.", code="Unexpected", origin=Origin.OURS, retryable=True)
 
 
 def create(**settings: object) -> S3Store:

@@ -28,7 +28,8 @@ from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
 from s3_uploader.stores.s3.requests import UNLESS_THERE
-from s3_uploader.stores.threads import ByteBudget, ThreadPool, Timer
+from s3_uploader.stores.s3.waiting import ByteBudget, Timer
+from s3_uploader.stores.threads import ThreadPool
 
 _ENOUGH_REFUSED = 4
 """After this many refused names in a row, requests for further unusual names are not retried in this run."""
@@ -45,6 +46,7 @@ class Context(msgspec.Struct, kw_only=True):
     """What all uploads of a store share.
 
     :param address: formats a key for messages.
+    :param crew: the threads for steps that may block.
     :param over: called with an upload whose future is done.
     :param names: tries unusual names that must not be confused with others.
     :ivar names_refused: how many unusual names in a row the server has refused with an error that may pass.
@@ -54,7 +56,7 @@ class Context(msgspec.Struct, kw_only=True):
     capabilities: Capabilities
     headers: requests.ObjectHeaders
     budget: ByteBudget
-    pool: ThreadPool
+    crew: Callable[[], ThreadPool]
     timer: Timer
     tls: bool
     part_size: int
@@ -259,7 +261,7 @@ class ObjectUpload:
 
     def on_crew(self, step: Callable[[], None]) -> None:
         """Run a step that may block on a thread of the pool."""
-        self.guard(self.context.pool.do, functools.partial(self.guard, step))
+        self.guard(self.context.crew().do, functools.partial(self.guard, step))
 
     def after(self, seconds: float, step: Callable[[], None]) -> None:
         """Run a step later, unless the upload is over by then."""

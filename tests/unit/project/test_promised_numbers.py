@@ -24,9 +24,9 @@ from s3_uploader.service import supervisor
 from s3_uploader.service import watch as watching
 from s3_uploader.spool import open_file, removal
 from s3_uploader.spool.layouts import base, dated, strangers
-from s3_uploader.stores.s3 import checksums, helpers, requests, single
+from s3_uploader.stores.s3 import checksums, helpers, requests, single, waiting
 from s3_uploader.stores.s3.engines import base as engines
-from s3_uploader.stores.s3.engines import http1, loop
+from s3_uploader.stores.s3.engines import http1
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 _DEFAULTS = {
@@ -62,7 +62,7 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("architecture.md", r"batches\*\* of up to (\d+) files", [settlement._BATCH]),
     ("architecture.md", r"or (\d+) ms later at the end of a run", [removal.MOMENT_SECONDS * 1000]),
     ("architecture.md", r"that are done in (\d+) ms", [flow_control._STOCK_SECONDS * 1000]),
-    ("architecture.md", r"that thread waits (\d+) ms", [loop._GATHERING_SECONDS * 1000]),
+    ("architecture.md", r"that thread waits (\d+) ms", [waiting._GATHERING_SECONDS * 1000]),
     ("architecture.md", r"files of up to (\d+) MiB are read and digested", [single.READ_BESIDE / MIB]),
     ("architecture.md", r"digested in steps of (\d+) KiB", [checksums._STEP / KIB]),
     ("architecture.md", r"at most (\d+) unused ones", [pool.MOST_BUCKETS]),
@@ -81,7 +81,7 @@ IN_WORDS: list[tuple[str, str, float]] = [
     ("guarantees.md", "last pass took, at most five seconds", watching._LONGEST_GATHER_SECONDS / 5),
     ("guarantees.md", "the last year in it has been over for a day", dated._QUIET_DAY / DAY),
     ("architecture.md", "files or a quarter of a second", settlement._BATCH_SECONDS / 0.25),
-    ("architecture.md", "does not run the loop for half a second", loop._STAND_IN_SECONDS / 0.5),
+    ("architecture.md", "does not run the loop for half a second", waiting._STAND_IN_SECONDS / 0.5),
     ("troubleshooting.md", "is attention, and stuck after ten minutes", standstill._PASSING_SECONDS / (10 * MINUTE)),
     ("troubleshooting.md", "attention, after an hour", left_files.LONG_OPEN_SECONDS / HOUR),
     ("troubleshooting.md", "a file has been ready for an hour", left_files.LONG_READY_SECONDS / HOUR),

@@ -11,7 +11,7 @@ import pytest
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.model import Proof, Receipt
-from s3_uploader.stores.threads import ThreadPool, TimerThread
+from s3_uploader.stores.threads import ThreadPool
 from s3_uploader.stores.workers import UploadTask, Workers
 
 
@@ -137,15 +137,3 @@ def test_work_that_nobody_waits_for_any_more_is_not_done() -> None:
     assert running.result(10)
     pool.close(timeout=None)
     assert done == []
-
-
-def test_a_timer_without_a_thread(limit: Limit) -> None:
-    """Scheduling a call fails if no thread can be started for it."""
-    timer = TimerThread(name="test")
-    called = threading.Event()
-    with pytest.raises(StoreError, match="No thread can be started"):
-        timer.call_at(0.0, called.set)
-    limit.left = 1
-    timer.call_at(0.0, called.set)
-    assert called.wait(10)
-    timer.close()

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Protocol
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Answer, Failure, Outcome, TransportFailure
 from s3_uploader.stores.s3.engines.http1 import RECEIVE, AnswerParser, Exchange, InvalidAnswer
-from s3_uploader.stores.s3.engines.loop import READ, WRITE, EventLoop
 from s3_uploader.stores.s3.engines.states import (
     CLOSED,
     CONNECTING,
@@ -31,6 +30,7 @@ from s3_uploader.stores.s3.engines.states import (
     State,
 )
 from s3_uploader.stores.s3.engines.unsent import unless_early, unsent
+from s3_uploader.stores.s3.waiting import READ, WRITE, EventLoop
 from s3_uploader.stores.transitions import illegal
 
 if TYPE_CHECKING:

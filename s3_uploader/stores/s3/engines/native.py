@@ -31,10 +31,10 @@ from s3_uploader.stores.s3.engines.base import (
 )
 from s3_uploader.stores.s3.engines.connection import Address, Connection, literal_address
 from s3_uploader.stores.s3.engines.http1 import Exchange, request_head
-from s3_uploader.stores.s3.engines.loop import LONGEST_WAIT, EventLoop
 from s3_uploader.stores.s3.engines.sigv4 import SignedRequests
 from s3_uploader.stores.s3.engines.silence import busy_for_too_long, unready_for_too_long
 from s3_uploader.stores.s3.engines.states import BUSY, THROTTLED, UNREADY
+from s3_uploader.stores.s3.waiting import LONGEST_WAIT, EventLoop
 
 if TYPE_CHECKING:
     from s3_uploader.stores.s3.engines.resolver import Addresses, LookUp

@@ -12,8 +12,8 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Failure, TransportFailure
 from s3_uploader.stores.s3.engines.http1 import RECEIVE, AnswerParser, InvalidAnswer, request_head
-from s3_uploader.stores.s3.engines.loop import READ, WRITE
 from s3_uploader.stores.s3.engines.states import CONNECTING, HANDSHAKE, PROXY, State
+from s3_uploader.stores.s3.waiting import READ, WRITE
 
 
 class Secures(Protocol):

@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -240,11 +241,26 @@ def test_cancelled_after_an_answer_that_came_at_once() -> None:
             time.sleep(0.001)
         assert [request.operation for request in play.engine.requests] == ["HeadObject", "CreateMultipartUpload"]
         # The thread that asked first goes on now.
-        assert play.store._pool.close(timeout=20)
+        assert play.store._crew().close(timeout=20)
         play.store.cancel()
         play.timer.pass_until(play.timer.now + 10)
         assert isinstance(future.exception(0), UploadCancelled)
         play.store.close(timeout=0)
+
+
+def test_threads_that_read_come_with_the_first_file_that_needs_them(play: Play) -> None:
+    """None is made for small files, and if the first step that may block comes after the end, its thread ends too."""
+    with play.file:
+        play.engine.answers = [Answer(status=200, headers={"etag": '"x"', "x-amz-checksum-crc32": "x"})]
+        play.put()
+    assert play.store._pool is None
+    play.store.close(timeout=0)
+    done = threading.Event()
+    late = play.store._crew()
+    late.do(done.set)
+    assert done.wait(20)
+    assert late.close(timeout=20)
+    assert late is play.store._crew()
 
 
 def test_a_call_that_begins_while_an_upload_is_cancelled(play: Play) -> None:

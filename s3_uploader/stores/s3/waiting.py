@@ -1,12 +1,15 @@
-"""The event loop of the native engine: the thread that runs it, the wake-ups, and the watched sockets.
+"""Waiting without holding up a thread: for sockets in the event loop, for a time, and for room in memory.
 
-The loop has a thread of its own, unless a caller runs it (:class:`~s3_uploader.stores.base.Loop`).
+Whoever waits passes a function, which is called when it is time. The event loop is that of the native engine. It has a
+thread of its own, unless a caller runs it (:class:`~s3_uploader.stores.base.Loop`).
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import heapq
+import itertools
 import selectors
 import socket
 import threading
@@ -15,6 +18,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from s3_uploader.core.control import is_of_a_handler, start_thread
+from s3_uploader.stores.threads import no_thread
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -286,3 +290,103 @@ class EventLoop:
             if each is not None:
                 with contextlib.suppress(OSError):
                     each.close()
+
+
+class Timer(Protocol):
+    """Calls a function at a time of the monotonic clock."""
+
+    def call_at(self, when: float, call: Callable[[], None]) -> None:
+        """Call ``call`` on the timer's thread at ``when`` or soon after it."""
+
+
+class TimerThread:
+    """A :class:`Timer`. Its daemon thread starts with the first call; calls that are due run in sequence."""
+
+    def __init__(self, *, name: str) -> None:
+        self._name = name
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def call_at(self, when: float, call: Callable[[], None]) -> None:
+        """Call ``call`` at ``when``; after :meth:`close` it is never called.
+
+        :raises StoreError: if no thread can be started.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            heapq.heappush(self._due, (when, next(self._count), call))
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                try:
+                    start_thread(thread)
+                except RuntimeError as error:
+                    raise no_thread(error) from None
+                self._thread = thread
+            elif self._due[0][0] >= when:
+                self._changed.notify()
+
+    def close(self, *, timeout: float = 0.5) -> None:
+        """Discard the calls that are not due yet, end the thread, and wait briefly for it."""
+        with self._changed:
+            self._closed = True
+            self._due.clear()
+            self._changed.notify()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and (not self._due or self._due[0][0] > time.monotonic()):
+                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                if self._closed:
+                    return
+                call = heapq.heappop(self._due)[2]
+            # A bug in one call must not prevent the others.
+            with contextlib.suppress(Exception):
+                call()
+            del call
+
+
+class ByteBudget:
+    """Limits the bytes in memory. Requests are granted in order; one larger than the limit is granted alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._used = 0
+        self._waiting: collections.deque[tuple[int, Callable[[], None]]] = collections.deque()
+
+    def try_acquire(self, count: int) -> bool:
+        """Reserve bytes if they are free and no earlier request is waiting; returns whether they were reserved."""
+        with self._lock:
+            if self._waiting or (self._used and self._used + count > self._limit):
+                return False
+            self._used += count
+            return True
+
+    def acquire(self, count: int, go: Callable[[], None]) -> None:
+        """Reserve bytes, now or later, and then call ``go``, on any thread."""
+        with self._lock:
+            if self._waiting or (self._used and self._used + count > self._limit):
+                self._waiting.append((count, go))
+                return
+            self._used += count
+        go()
+
+    def release(self, count: int) -> None:
+        """Release reserved bytes."""
+        ready = []
+        with self._lock:
+            self._used -= count
+            while self._waiting and (not self._used or self._used + self._waiting[0][0] <= self._limit):
+                wanted, go = self._waiting.popleft()
+                self._used += wanted
+                ready.append(go)
+        for go in ready:
+            go()

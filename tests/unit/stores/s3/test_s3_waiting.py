@@ -1,4 +1,4 @@
-"""The loop of the native engine, and what the kernel refuses it."""
+"""What is waited for: sockets in the loop of the native engine, and what the kernel refuses it, a time, and memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.stores.s3.engines import loop as s3_loop
-from s3_uploader.stores.s3.engines.loop import EventLoop
+from s3_uploader.core.errors import StoreError
+from s3_uploader.stores.s3 import waiting
+from s3_uploader.stores.s3.waiting import ByteBudget, EventLoop, TimerThread
 
 
 def test_a_connection_that_the_selector_has_dropped_can_be_closed() -> None:
@@ -76,7 +77,7 @@ def test_what_is_left_while_another_thread_waits_wakes_it(monkeypatch: pytest.Mo
 
 def test_a_caller_gets_the_loop_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a pause the loop's own thread runs it, and a caller who comes back gets it when that thread's turn ends."""
-    monkeypatch.setattr(s3_loop, "_STAND_IN_SECONDS", 0.001)
+    monkeypatch.setattr(waiting, "_STAND_IN_SECONDS", 0.001)
     waits = threading.Event()
 
     class Selector(selectors.SelectSelector):
@@ -199,3 +200,38 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
     parents.join(20)
     assert in_time == [False]
     assert not loop.lock.locked()
+
+
+def test_a_timer_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scheduling a call fails if no thread can be started for it; a later one is tried again."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    timer = TimerThread(name="test")
+    called = threading.Event()
+    with monkeypatch.context() as changed:
+        changed.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StoreError, match="No thread can be started"):
+            timer.call_at(0.0, called.set)
+    timer.call_at(0.0, called.set)
+    assert called.wait(10)
+    timer.close()
+
+
+def test_bytes_in_memory_are_bounded_and_served_in_order() -> None:
+    """Requests without room wait in order; one that is larger than the limit is granted alone."""
+    budget = ByteBudget(100)
+    order: list[str] = []
+    assert budget.try_acquire(60)
+    budget.acquire(50, lambda: order.append("second"))
+    budget.acquire(10, lambda: order.append("third"))
+    assert not budget.try_acquire(1)
+    assert order == []
+    budget.release(60)
+    assert order == ["second", "third"]
+    budget.acquire(1000, lambda: order.append("giant"))
+    budget.release(50)
+    assert order == ["second", "third"]
+    budget.release(10)
+    assert order == ["second", "third", "giant"]
