@@ -1,11 +1,28 @@
-"""The keys of each kind of destination, as typed structs with their defaults and limits."""
+"""The keys of each kind of destination, as typed structs with their defaults and limits, and what contradicts what."""
 
 # Without `from __future__ import annotations`, as in schema.py.
 
-from typing import Annotated, Literal, TypeAlias
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
+
+from s3_uploader.core.text import shown_value
+
+_BUCKET = r"[A-Za-z0-9._~!$&'()*+,;=:@-]+"
+"""Characters that need no escape in the path of a URL (RFC 3986). Real names have letters, digits, hyphens and dots."""
+_MOST_OF_A_BUCKET = 256
+"""Swift's limit for a container, the largest of all; S3's is 63."""
+_ARN = (
+    "arn:aws[^:]*:"
+    "((s3|s3-object-lambda):[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}"
+    "|s3-outposts:[a-z0-9-]+:[0-9]{12}:outpost[/:][A-Za-z0-9-]{1,63}[/:]accesspoint[/:][A-Za-z0-9-]{1,63})"
+)
+"""What botocore accepts as the ARN of an access point. With any other ARN it refuses every request."""
+_SERVICES = ("s3", "s3-object-lambda", "s3-outposts")
+_AN_ARN = "arn:aws:s3:eu-west-1:111122223333:accesspoint/my-point"
 
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -260,3 +277,109 @@ class LocalDestination(
     def name(self) -> str:
         """Its name in messages and in the ledger; its store has the same name."""
         return self.path
+
+
+def contradictions_of(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
+    """Find the problems of a destination's keys that types do not show; each is one sentence that begins with the key.
+
+    Keys that were not given, or were refused already, are missing in ``values``.
+    """
+    if kind in _RULES:
+        yield from _RULES[kind](values)
+
+
+def _s3_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"bucket: {problem}" for problem in _bucket_problems(values.get("bucket", "")))
+    sse = values.get("sse")
+    if values.get("sse_kms_key_id") is not None and sse not in ("aws:kms", "aws:kms:dsse"):
+        yield 'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"'
+    endpoint = values.get("endpoint_url")
+    if endpoint is not None and not re.match("https?://[^/]", endpoint):
+        yield "endpoint_url: must begin with http:// or https:// and name a host"
+    yield from header_contradictions(values)
+
+
+def _bucket_problems(bucket: str) -> Iterator[str]:
+    if bucket.startswith("arn:"):
+        if not re.fullmatch(_ARN, bucket):
+            yield _wrong_arn(bucket)
+    elif "://" in bucket:
+        yield "must be a name, not a URL. Put a path into key_prefix, a service into endpoint_url"
+    elif "/" in bucket:
+        yield "must be a name without slashes. Put a path into key_prefix"
+    elif bucket and (not re.fullmatch(_BUCKET, bucket) or bucket in (".", "..")):
+        yield f"{shown_value(bucket)} cannot be a name, which has letters, digits, hyphens and dots"
+    elif len(bucket) > _MOST_OF_A_BUCKET:
+        yield f"must have at most {_MOST_OF_A_BUCKET} characters (63 at Amazon S3), not {len(bucket)}"
+
+
+def _wrong_arn(arn: str) -> str:
+    of_bucket = re.fullmatch("arn:[^:]*:(?:s3:::|s3express:[^/]*:bucket/)([^/]+).*", arn)
+    if of_bucket is not None:
+        return f"is the ARN of a bucket; give the name alone: {shown_value(of_bucket[1])}"
+    _, partition, service, region, account, what = (arn.split(":", 5) + [""] * 5)[:6]
+    if not partition.startswith("aws"):
+        why = f"its second part must be aws, aws-cn or the like, not {shown_value(partition)}"
+    elif service not in _SERVICES:
+        why = f"its third part must be s3, not {shown_value(service)}"
+    elif not re.fullmatch("[a-z0-9-]*", region) or (service == "s3-outposts" and not region):
+        why = f"its fourth part must be a region, not {shown_value(region)}"
+    elif not re.fullmatch("[0-9]{12}", account):
+        why = f"its fifth part must be an account of 12 digits, not {shown_value(account)}"
+    elif service == "s3-outposts":
+        why = f"it must end with outpost/ID/accesspoint/NAME, not {shown_value(what)}"
+    else:
+        why = f"it must end with accesspoint/NAME, not {shown_value(what)}"
+    return f"is not the ARN of an access point: {why}. Write it like {_AN_ARN}"
+
+
+def header_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Find values that cannot be sent as headers of an upload."""
+    tags = values.get("tags", {})
+    if len(tags) > 10:
+        yield f"tags: an object can have 10 tags, not {len(tags)}"
+    for name, value in values.get("metadata", {}).items():
+        if not re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            yield f"metadata: {shown_value(name)} cannot be the name of an HTTP header"
+        if not _is_header_value(value):
+            yield f"metadata: the value of {name} must be printable ASCII, as in every HTTP header"
+    for key in ("content_type", "storage_class", "acl", "sse_kms_key_id"):
+        if not _is_header_value(values.get(key) or ""):
+            yield f"{key}: must be printable ASCII, as in every HTTP header"
+
+
+def _is_header_value(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _ftp_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    if "/" in values.get("host", ""):
+        yield "host: must be a name or an address, without ftp:// and without a path"
+    if values.get("password") is not None and values.get("password_file") is not None:
+        yield "password: give it directly or in password_file, not both"
+    if values.get("ca_file") is not None and not values.get("tls", False):
+        yield "ca_file: needs tls to be true"
+    if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
+        yield "lock_stale_seconds: needs a lock_file"
+    if values.get("minimum_proof") == "none" and values.get("on_conflict") != "overwrite":
+        yield "minimum_proof: none needs on_conflict to be overwrite, because the program cannot see what it replaces"
+
+
+def _sftp_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    if "/" in values.get("host", ""):
+        yield "host: must be a name or an address, without sftp:// and without a path"
+    if values.get("lock_stale_seconds") is not None and values.get("lock_file") is None:
+        yield "lock_stale_seconds: needs a lock_file"
+    fingerprints = values.get("host_key_fingerprints", [])
+    for each in fingerprints:
+        if not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", each):
+            yield f"host_key_fingerprints: {shown_value(each)} is not one; `ssh-keygen -l` shows them as SHA256:…"
+    if fingerprints and values.get("known_hosts_file") is not None:
+        yield "host_key_fingerprints: give them or a known_hosts_file, not both"
+
+
+_RULES: dict[type, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+    S3Destination: _s3_contradictions,
+    FtpDestination: _ftp_contradictions,
+    SftpDestination: _sftp_contradictions,
+}

@@ -1,4 +1,4 @@
-"""Reads JSON with comments and trailing commas, and finds keys that occur twice.
+"""Reads JSON with comments and trailing commas, says what is wrong with it, and finds keys that occur twice.
 
 Plain JSON is read here only to find duplicate keys, which JSON allows but nobody intends.
 """
@@ -6,6 +6,11 @@ Plain JSON is read here only to find duplicate keys, which JSON allows but nobod
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import msgspec
+
+from s3_uploader.core.errors import ConfigError
 
 _TOKEN = re.compile(
     rb'(?P<string>"(?:[^"\\]|\\.)*")|(?P<comment>//[^\r\n]*|/\*.*?\*/)|(?P<comma>,)|(?P<space>[ \t\r\n]+)|.', re.DOTALL
@@ -32,7 +37,51 @@ def plain(text: bytes) -> bytes:
     return b"".join(pieces)
 
 
-def meant_at(text: bytes, at: int, said: str) -> str:
+def decoded(text: bytes, *, source: str) -> Any:
+    """The value of a text with comments and trailing commas that :func:`plain` has replaced.
+
+    :raises ConfigError: if it is not JSON.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        where, at = _where(text, str(error))
+        raise ConfigError(source, [f"is not valid JSON: {where}"], hint=_meant_by(text, at, where)) from None
+
+
+def _where(text: bytes, message: str) -> tuple[str, int]:
+    """A decoder's message with line and column instead of a byte, and without the decoder's own path; and that byte."""
+    message = message.partition(" - at `$")[0].removeprefix("JSON is malformed: ")
+    found = re.search(r"\(byte (\d+)\)$", message)
+    if found is None:
+        return message, len(text)
+    at = int(found[1])
+    before = text[:at]
+    line = before.count(b"\n") + 1
+    column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+    return f"{message[: found.start()].rstrip()} (line {line}, column {column})", at
+
+
+def _meant_by(text: bytes, at: int, said: str) -> str:
+    """What to do with a file that is not JSON.
+
+    :param at: the byte of the mistake.
+    :param said: what the decoder says about it.
+    """
+    if not text.strip():
+        return "The file is empty. `s3-uploader-cli init` writes a configuration."
+    begin = text.lstrip()[:1]
+    if begin == b"{":
+        return _meant_at(text, at, said)
+    from s3_uploader.config.older import understood
+
+    older = understood(text.decode("utf-8", "replace"))
+    if older is None:
+        return "" if begin == b"[" else "A configuration is one JSON object, in which comments are allowed."
+    return f"It looks like a configuration of {older.program}; `s3-uploader-cli init --from` that file converts it."
+
+
+def _meant_at(text: bytes, at: int, said: str) -> str:
     """What to do about a mistake at a byte of the text; empty if its cause is unknown.
 
     :param said: what the decoder says about it.

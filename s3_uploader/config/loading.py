@@ -9,19 +9,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 import msgspec
 
-from s3_uploader.config.destinations import S3Destination
+from s3_uploader.config.destinations import S3Destination, contradictions_of
 from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, MoveTo, fields_of, hints_of
-from s3_uploader.config.validate import (
-    contradictions,
-    destination_contradictions,
-    location_contradictions,
-    replacement_contradictions,
-)
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.files import read_pipe
 from s3_uploader.core.text import shown_value
@@ -29,10 +23,12 @@ from s3_uploader.core.text import shown_value
 _MOST_BYTES = 4 * 2**20
 _PATIENCE_SECONDS = 30.0
 """Longest silence of a command that writes a configuration to a pipe."""
-_DEEPEST_INCLUDE = 8
 _PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file", "client_certificate_file"}
 _INCLUDE, _SCHEMA = "$include", "$schema"
 _OF_SLURM = "SLURM_ARRAY_TASK_COUNT"
+_PING = r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?"
+_MOST_SECONDS = 10**9
+_MOST = 2**63 - 1
 
 
 def load(
@@ -144,28 +140,9 @@ def _read(
     raw = _decoded(text, source=path)
     if not isinstance(raw, dict) or _INCLUDE not in raw:
         return raw, {}
-    names = raw.pop(_INCLUDE)
-    if isinstance(names, str):
-        names = [names]
-    if not isinstance(names, list) or not all(isinstance(name, str) and name and "\0" not in name for name in names):
-        raise ConfigError(path, [f"{_INCLUDE}: must be the path of a file with defaults, or a list of such"])
-    here = (*including, os.path.realpath(path))
-    defaults: dict[str, Any] = {}
-    places: dict[str, str] = {}
-    for name in names:
-        other = os.path.join(os.path.dirname(path), os.path.expanduser(name))
-        if os.path.realpath(other) in here:
-            raise ConfigError(path, [f"{_INCLUDE}: {name} includes itself"])
-        if len(here) > _DEEPEST_INCLUDE:
-            raise ConfigError(path, [f"{_INCLUDE}: files can include files at most {_DEEPEST_INCLUDE} levels deep"])
-        if found is not None:
-            found.append(other)
-        values, their_places = _read(other, here, name, found)
-        if not isinstance(values, dict):
-            raise ConfigError(other, ["must be a JSON object"])
-        defaults = _laid_over(defaults, values)
-        places |= dict.fromkeys(values, other) | their_places
-    return _laid_over(defaults, raw), {key: place for key, place in places.items() if key not in raw}
+    from s3_uploader.config.including import with_included
+
+    return with_included(raw, path, including, found, read=_read)
 
 
 def _text_of(path: str) -> bytes:
@@ -174,27 +151,6 @@ def _text_of(path: str) -> bytes:
         if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
             return read_pipe(file.fileno(), _MOST_BYTES + 1, patience_seconds=_PATIENCE_SECONDS)
         return file.read(_MOST_BYTES + 1)
-
-
-def _laid_over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Merge ``values`` over ``defaults``. Objects are merged key by key."""
-    result = {name: value for name, value in defaults.items() if not _is_replaced(name, values)}
-    for name, value in values.items():
-        before: Any = result.get(name)
-        both = isinstance(before, dict) and isinstance(value, dict)
-        if both and value.get("type", before.get("type")) == before.get("type"):
-            value = _laid_over(before, value)
-        result[name] = value
-    return result
-
-
-def _is_replaced(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether the file itself has the same key in another form: a bucket has two forms, each with two spellings."""
-    if any({name, *values} >= {synonym, other} and name in (synonym, other) for synonym, other in SYNONYMS.items()):
-        return True
-    if name == "destination":
-        return any(key in values for key in ("bucket", *SYNONYMS))
-    return "destination" in values and (name in SYNONYMS or name in S3Destination.__struct_fields__)
 
 
 def decode(text: bytes, *, source: str) -> Config:
@@ -211,14 +167,10 @@ def _decoded(text: bytes, *, source: str) -> Any:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        from s3_uploader.config.jsonc import plain
+        from s3_uploader.config.jsonc import decoded, plain
 
         text = plain(text)
-        try:
-            value = msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            where, at = _where(text, str(error))
-            raise ConfigError(source, [f"is not valid JSON: {where}"], hint=_meant_by(text, at, where)) from None
+        value = decoded(text, source=source)
     # If a key occurs twice, the decoder keeps one value, so its JSON form has fewer colons than the text.
     if text.count(b":") != _colons(value) or b"\\u003" in text:
         from s3_uploader.config.jsonc import doubled_keys
@@ -227,27 +179,6 @@ def _decoded(text: bytes, *, source: str) -> Any:
         if doubled:
             raise ConfigError(source, [f"{name}: occurs twice in the file" for name in doubled])
     return value
-
-
-def _meant_by(text: bytes, at: int, said: str) -> str:
-    """What to do with a file that is not JSON.
-
-    :param at: the byte of the mistake.
-    :param said: what the decoder says about it.
-    """
-    if not text.strip():
-        return "The file is empty. `s3-uploader-cli init` writes a configuration."
-    begin = text.lstrip()[:1]
-    if begin == b"{":
-        from s3_uploader.config.jsonc import meant_at
-
-        return meant_at(text, at, said)
-    from s3_uploader.config.older import understood
-
-    older = understood(text.decode("utf-8", "replace"))
-    if older is None:
-        return "" if begin == b"[" else "A configuration is one JSON object, in which comments are allowed."
-    return f"It looks like a configuration of {older.program}; `s3-uploader-cli init --from` that file converts it."
 
 
 def _colons(value: Any) -> int:
@@ -275,12 +206,17 @@ def _configured(raw: object, *, source: str, problems: list[str], places: Mappin
     prefix = "destination." if "destination" in given else ""
     destination, inner = _gather_destination(given, problems)
     values = _convert_fields(Config, given, "", problems, skip="destination")
-    problems += contradictions(values)
+    problems += _contradictions(values)
     if destination is not None:
         fields = _convert_fields(destination, inner, prefix, problems)
-        problems += [prefix + problem for problem in destination_contradictions(destination, fields)]
-        problems += location_contradictions(values.get("locations", {}), destination, fields)
-        problems += replacement_contradictions(values, on_conflict=fields.get("on_conflict", "fail"))
+        found = (*_value_problems(fields), *contradictions_of(destination, fields))
+        problems += [prefix + problem for problem in found]
+        on_conflict = fields.get("on_conflict", "fail")
+        if values.get("locations") or on_conflict == "overwrite":
+            from s3_uploader.config.validate import location_problems, replacement_problems
+
+            problems += location_problems(values.get("locations", {}), destination, fields)
+            problems += replacement_problems(values, on_conflict=on_conflict)
         if not problems:
             return Config(destination=destination(**fields), **values)
     raise ConfigError(source, [problem + _origin(problem, places) for problem in problems])
@@ -327,19 +263,6 @@ def _gather_destination(given: dict[str, Any], problems: list[str]) -> tuple[Any
     if kind == "s3":
         inner = _resolve_synonyms(inner, "destination.", problems)
     return DESTINATIONS[kind], inner
-
-
-def _where(text: bytes, message: str) -> tuple[str, int]:
-    """A decoder's message with line and column instead of a byte, and without the decoder's own path; and that byte."""
-    message = message.partition(" - at `$")[0].removeprefix("JSON is malformed: ")
-    found = re.search(r"\(byte (\d+)\)$", message)
-    if found is None:
-        return message, len(text)
-    at = int(found[1])
-    before = text[:at]
-    line = before.count(b"\n") + 1
-    column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-    return f"{message[: found.start()].rstrip()} (line {line}, column {column})", at
 
 
 def _convert_fields(
@@ -398,3 +321,51 @@ def _expanded(name: str, value: Any, kind: Any) -> Any:
         return msgspec.structs.replace(value, move_to=os.path.expanduser(value.move_to))
     is_path = name in _PATHS or (name == "path" and kind.__struct_config__.tag == "local")
     return os.path.expanduser(value) if is_path and isinstance(value, str) else value
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Find the problems that types do not show. Keys that were not given, or were refused already, are missing here."""
+    if values.get("timezone", "UTC") not in ("UTC", "local"):
+        from s3_uploader.config.validate import time_zone_problems
+
+        yield from time_zone_problems(values["timezone"])
+    yield from _value_problems(values)
+    yield from (f"{key}: is empty" for key in ("claim_dir", "state_dir", "metrics_file") if values.get(key) == "")
+    if values.get("ping_url") is not None and not re.fullmatch(_PING, values["ping_url"]):
+        yield "ping_url: must name a host, as in https://hc-ping.com/your-uuid, and contain no blanks"
+    if values.get("share") is not None:
+        from s3_uploader.config.validate import share_problems
+
+        yield from share_problems(values["share"])
+    on_success = values.get("on_success")
+    if getattr(on_success, "attempts", 1) != 1:
+        yield "on_success.attempts: is a key of on_failure only"
+    if on_success == "keep" and values.get("claim_dir") is not None:
+        yield "claim_dir: cannot be used with on_success: keep, because a moved file is not recognised"
+    if values.get("compress", "none") != "none" or values.get("key_prefix"):
+        from s3_uploader.config.validate import compress_problems, prefix_problems
+
+        yield from compress_problems("compress", values.get("compress"))
+        yield from (f"key_prefix: {problem}" for problem in prefix_problems(values.get("key_prefix", "")))
+
+
+def _value_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    """Find what no value may have, whatever its key: a NUL in a text, and a number that is too large."""
+    # No path, name or header can contain a NUL, and each library reports it in its own way.
+    yield from (f"{key}: holds a NUL character" for key, value in values.items() if _holds_nul(value))
+    # Timers, sockets and the ledger refuse larger numbers. All fractional numbers are seconds.
+    for key, value in values.items():
+        if isinstance(value, float) and value > _MOST_SECONDS:
+            yield f"{key}: must be at most {_MOST_SECONDS:,} seconds (31 years)"
+        elif isinstance(value, int) and value > _MOST:
+            yield f"{key}: must be at most {_MOST:,}"
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, msgspec.Struct):
+        return _holds_nul(msgspec.structs.astuple(value))
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for pair in value.items() for part in pair)
+    if isinstance(value, (list, tuple, frozenset, set)):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
