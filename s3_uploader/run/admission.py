@@ -19,9 +19,8 @@ from s3_uploader.spool.root import Reason, Removable, SpoolRoot
 
 if TYPE_CHECKING:
     from s3_uploader.ledger.rows import FailingRow
-    from s3_uploader.run.answers import Answers
-    from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
-    from s3_uploader.run.in_flight import UploadsInFlight
+    from s3_uploader.run.flow_control import AdaptiveLimit, Answers, Deferral
+    from s3_uploader.run.in_flight import Evidence, UploadsInFlight
     from s3_uploader.run.routing import Routes, Target
     from s3_uploader.run.scan import Ending
     from s3_uploader.run.settlement import Settlement
@@ -162,7 +161,7 @@ class Intake:
         settlement: Settlement,
         answers: Answers,
         window: AdaptiveLimit,
-        breaker: CircuitBreaker[FileTask],
+        evidence: Evidence,
         deferral: Deferral,
         ending: Ending,
         routes: Routes,
@@ -178,7 +177,7 @@ class Intake:
         self._settlement = settlement
         self._answers = answers
         self._window = window
-        self._breaker = breaker
+        self._evidence = evidence
         self._deferral = deferral
         self._ending = ending
         self._routes = routes
@@ -195,7 +194,7 @@ class Intake:
         count = len(self._flight.under_way)
         if count >= self._window.width or count >= self._most_open or self._flight.bytes >= self._max_bytes_in_flight:
             return True
-        return self._breaker.is_in_doubt and self._breaker.must_wait(in_flight=count, now=self._clock.monotonic())
+        return self._evidence.is_in_doubt and self._answers.blame.must_wait()
 
     def narrow(self, parts: int) -> None:
         """Reduce the limits to this process's part."""
@@ -216,10 +215,10 @@ class Intake:
             return
         if candidate.name.startswith(".") and self._settlement.is_taken(candidate.path):
             return
-        if self._answers.refusals.are_known and self._answers.leaves_for_others(candidate.location):
+        if self._answers.any_failed and self._answers.blame.leaves_for_others(candidate.location):
             self._settlement.leftovers.leave(candidate, Left.WAITING, "others beside it have just been refused")
             return
-        target = self._routes(candidate) if self._flight.under_way or self._breaker.is_in_doubt else None
+        target = self._routes(candidate) if self._flight.under_way or self._evidence.is_in_doubt else None
         if target is not None and self._is_in_use(target.key):
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "an older file of the same key is in flight")
             return
@@ -249,9 +248,7 @@ class Intake:
 
     def _is_in_use(self, key: str) -> bool:
         """Whether an upload to a key is in flight, or has failed and may be repeated."""
-        return self._flight.is_sending(key) or (
-            self._breaker.is_in_doubt and any(upload.key == key for upload in self._breaker.doubtful())
-        )
+        return self._flight.is_sending(key) or (self._evidence.is_in_doubt and self._answers.blame.may_repeat(key))
 
     def _task(self, file: OpenFile, target: Target | None, *, may_defer: bool) -> FileTask | None:
         """Make the task for the store; ``None`` if the file is deferred or left.
@@ -261,10 +258,10 @@ class Intake:
         candidate = file.candidate
         settlement = self._settlement
         failed_before = settlement.any_failing and settlement.known_failure(candidate.path) is not None
-        if failed_before and may_defer and not self._breaker.successes and self._deferral.has_room_for_failed():
+        if failed_before and may_defer and not self._evidence.successes and self._deferral.has_room_for_failed():
             self._deferral.failed.append(candidate)
             return None
-        if may_defer and self._deferral.waits(candidate.path, in_doubt=self._breaker.is_in_doubt):
+        if may_defer and self._deferral.waits(candidate.path, in_doubt=self._evidence.is_in_doubt):
             # A file with a plain name shows whether the error is the destination's.
             self._deferral.unplain.append(candidate)
             return None
@@ -276,7 +273,7 @@ class Intake:
             file,
             target.key,
             self._clock.monotonic(),
-            successes_before=self._breaker.successes,
+            successes_before=self._evidence.successes,
             failed_before=failed_before,
             options=target.options,
         )

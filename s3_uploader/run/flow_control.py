@@ -1,20 +1,27 @@
-"""Flow control: how many files are sent at once, and which of them wait while the destination is in doubt.
+"""Flow control: takes the store's answers, and lets them decide how many files are sent at once, and which wait.
 
-Each of the four parts decides from what it is told, and acts on nothing: :class:`AdaptiveLimit` decides the number of
-uploads in flight, :class:`CircuitBreaker` whether a failure is the file's or the destination's, :class:`Deferral` which
-files wait until that is known, and :class:`Refusals` which files are left because others like them are refused.
+What an upload that failed means for its file, for the destination and for the run is decided in
+:mod:`s3_uploader.run.blame`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.core.model import Candidate
-from s3_uploader.core.origins import Origin
+from s3_uploader.core.control import Clock, StopRequest
+from s3_uploader.core.errors import StoreError
+from s3_uploader.core.model import Candidate, Receipt, RunEnd
 from s3_uploader.core.text import is_plain
+from s3_uploader.run import second_copy
+from s3_uploader.run.blame import Blame
+from s3_uploader.run.in_flight import Evidence, FileTask, UploadsInFlight
+from s3_uploader.run.scan import Ending
+from s3_uploader.run.settlement import Settlement
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _START = 4
 _CLEARLY_MORE = 1.1
@@ -29,20 +36,110 @@ _STOCK_SECONDS = 0.05
 """The time of a commit on a slow disk."""
 _COST_OF_A_REQUEST = 16 * 1024
 """The weight of a request besides its bytes, so that small files count too."""
-_PROBES = 8
-"""The run ends when this many files in a row fail quickly."""
-_SLOW_PROBES = 4
-"""The run ends when this many files in a row fail slowly, if the destination worked in this run."""
-_DOUBT_SECONDS = 5.0
-"""Seconds of doubt after which failures count as slow, and uploads in flight are no longer waited for."""
-_REFUSED_EVERYWHERE = 4
-"""The run ends when files of this many locations, and :data:`_PROBES` of each on average, are refused in a row."""
-_LONGEST_GAP = 64
-"""Most files that are left between two samples, so that a few that would be accepted are not missed for long."""
 _MOST_DEFERRED = 1000
-_OF_NO_FILE = (Origin.CREDENTIALS, Origin.CREDENTIAL_SOURCE, Origin.CLOCK, Origin.BUCKET)
+_LOOK_SECONDS_AFTER_STOP = 1.0
 
-_T = TypeVar("_T")
+
+class Answers:
+    """Takes answered uploads, and deals with their files.
+
+    :param submit: passes a file to the store again.
+    :param deferral: tells whether the failure of a file proves nothing yet.
+    :ivar beat: heartbeat, called whenever it waits.
+    :ivar any_failed: whether an upload of this run has failed. If not, :attr:`blame` need not be asked.
+    """
+
+    def __init__(
+        self,
+        flight: UploadsInFlight,
+        settlement: Settlement,
+        *,
+        window: AdaptiveLimit,
+        evidence: Evidence,
+        ending: Ending,
+        clock: Clock,
+        stop: StopRequest,
+        beat: Callable[[], None],
+        submit: Callable[[FileTask], None],
+        deferral: Deferral,
+    ) -> None:
+        self._flight = flight
+        self._settlement = settlement
+        self._window = window
+        self._evidence = evidence
+        self._ending = ending
+        self._clock = clock
+        self._stop = stop
+        self.beat = beat
+        self._submit = submit
+        self._deferral = deferral
+        self.any_failed = False
+        settlement.second_copies.wait = self._wait_for_looks
+        settlement.second_copies.is_stopping = lambda: bool(stop.requests)
+
+    @functools.cached_property
+    def blame(self) -> Blame:
+        """Decides about uploads that failed; most runs have none."""
+        self.any_failed = True
+        return Blame(
+            self._flight,
+            self._settlement,
+            self._evidence,
+            ending=self._ending,
+            clock=self._clock,
+            wait=self.wait,
+            submit=self._submit,
+            struggled=self._window.struggled,
+            saw_failure=self._deferral.saw_failure,
+            may_be_its_name=self._deferral.may_be_its_name,
+        )
+
+    def take(self) -> None:
+        """Take the answers without waiting, and settle a batch that is due."""
+        while self._flight.has_landed():
+            self._take_one(timeout=0.0)
+        if self._evidence.is_in_doubt:
+            self.blame.heed_doubts()
+        if self._settlement.seconds_until_due() == 0.0:
+            self._settlement.commit_batch()
+            self.heed_refusal()
+
+    def wait(self, *, at_most: float = 1.0) -> None:
+        """Wait for an answer, but no longer than until the next thing is due."""
+        self.beat()
+        due = self._settlement.seconds_until_due()
+        self._take_one(timeout=at_most if due is None else min(at_most, due))
+        self.take()
+
+    def heed_refusal(self) -> None:
+        """End the run if the destination turned out to be the spool."""
+        refusal = self._settlement.second_copies.refusal
+        if refusal is not None:
+            self._ending.abandon(RunEnd.DESTINATION, refusal)
+
+    def _wait_for_looks(self, looks: Sequence[Future[Receipt]]) -> None:
+        until = self._clock.monotonic() + second_copy.SECONDS
+        stopped_until = self._clock.monotonic() + _LOOK_SECONDS_AFTER_STOP
+
+        def go_on() -> bool:
+            self.beat()
+            return self._clock.monotonic() < (stopped_until if self._stop.requests else until)
+
+        self._flight.wait_for(looks, go_on=go_on)
+
+    def _take_one(self, *, timeout: float) -> None:
+        landed = self._flight.landed(timeout)
+        if landed is None:
+            return
+        upload, answer = landed
+        if isinstance(answer, StoreError):
+            self.blame.take(upload, answer)
+            return
+        self._window.succeeded(size=upload.file.fingerprint.size, now=self._clock.monotonic())
+        self._settlement.add(upload, answer)
+        self._evidence.successes += 1
+        if self.any_failed:
+            self.blame.saw_success(upload.file.candidate.location)
 
 
 class AdaptiveLimit:
@@ -168,114 +265,6 @@ class AdaptiveLimit:
         self._done, self._moved, self._began = 0, 0, None
 
 
-class CircuitBreaker(Generic[_T]):
-    """Distinguishes an error of one file from an error of the destination. Times are those of the monotonic clock.
-
-    An error alone hardly ever shows that. A refusal may be about one key, a timeout about one large file, and a
-    connection may break because something on the way rejects these bytes. What decides is whether other files succeed.
-    So an error that could be the destination's is held in doubt. Nothing more is sent until the uploads in flight have
-    answered, and then one file at a time:
-
-    * another file succeeds: then it was the file's error, unless there was no connection at all (the outage is over,
-      and the file is sent once more);
-    * too many fail, or it takes too long: then it is the destination's error, and the run ends.
-
-    A name that is not plain (accents, blanks, length) may be refused by a destination that takes all others, with
-    whatever error. So as long as there are plain names, the others prove nothing (:class:`Deferral`).
-
-    A file that an earlier run could not ship proves nothing against a destination that has accepted others in this run.
-    So a handful of bad files, which are the oldest and come first, cannot end every run.
-
-    :ivar successes: how many uploads have succeeded.
-    :ivar is_in_doubt: whether there are failures of which the cause, file or destination, is unknown.
-    """
-
-    def __init__(self) -> None:
-        self.successes = 0
-        self.is_in_doubt = False
-        self._in_a_row = 0
-        self._old_in_a_row = 0
-        self._doubts: list[tuple[_T, StoreError]] = []
-        self._doubts_since = 0.0
-
-    @property
-    def has_enough_of_old_failures(self) -> bool:
-        """Whether enough files that failed before have failed again in a row, so that no more of them are tried."""
-        return self._old_in_a_row >= _PROBES
-
-    def succeeded(self) -> list[tuple[_T, StoreError]]:
-        """Take note of a successful upload. Returns the failures that are now known to be errors of their files."""
-        self.successes += 1
-        self._in_a_row = self._old_in_a_row = 0
-        return self.take_doubts() if self.is_in_doubt else []
-
-    def failed(
-        self,
-        upload: _T,
-        error: StoreError,
-        *,
-        successes_before: int,
-        failed_before: bool,
-        now: float,
-        may_be_its_name: bool = False,
-    ) -> bool:
-        """Take note of a failed upload. Returns whether the failure is in doubt; otherwise it concerns this file only.
-
-        :param successes_before: how many uploads had succeeded when it began.
-        :param failed_before: an earlier run could not ship the file.
-        :param may_be_its_name: its name is not plain, and files with plain names are still to come.
-        """
-        passing = error.may_pass
-        if not passing and error.scope is Scope.FILE:
-            return False
-        if failed_before and self.successes:
-            self._old_in_a_row += 1
-            return False
-        self._in_a_row += not may_be_its_name
-        # An error that may pass was retried for a while. If other files succeeded in that time, it concerns this file;
-        # that there was no connection concerns none.
-        if passing and not error.never_connected and self.successes > successes_before:
-            return False
-        if not self._doubts:
-            self._doubts_since = now
-        self._doubts.append((upload, error))
-        self.is_in_doubt = True
-        return True
-
-    def must_wait(self, *, in_flight: int, now: float) -> bool:
-        """Whether to send nothing more before an upload in flight has answered."""
-        return bool(self._doubts) and in_flight > 0 and now - self._doubts_since < _DOUBT_SECONDS
-
-    def must_trip(self, *, in_flight: int, now: float) -> bool:
-        """Whether to abandon the destination."""
-        if not self._doubts or self.must_wait(in_flight=in_flight, now=now):
-            return False
-        if now - self._doubts_since < _DOUBT_SECONDS:
-            return self._in_a_row >= _PROBES
-        return self._in_a_row >= _SLOW_PROBES or (self._in_a_row > 0 and not self.successes)
-
-    def is_out_of_order(self, *, has_plain_name: Callable[[_T], bool]) -> bool:
-        """Whether no file can be the cause of any failure in doubt: no connection, or credentials that are not valid.
-
-        :param has_plain_name: whether an upload has such a name. A signature may fit all others.
-        """
-        return bool(self._doubts) and all(
-            error.never_connected
-            or (error.scope is Scope.DESTINATION and error.origin in _OF_NO_FILE and has_plain_name(upload))
-            for upload, error in self._doubts
-        )
-
-    def doubtful(self) -> Iterator[_T]:
-        """The uploads whose failures are in doubt."""
-        return (upload for upload, _ in self._doubts)
-
-    def take_doubts(self) -> list[tuple[_T, StoreError]]:
-        """Take out the failures in doubt."""
-        doubts, self._doubts = self._doubts, []
-        self.is_in_doubt = False
-        return doubts
-
-
 class Deferral:
     """Defers the files that show nothing about the destination until others have shown whether it works.
 
@@ -312,72 +301,3 @@ class Deferral:
         :param in_doubt: it is still unknown whether an error is the destination's.
         """
         return (in_doubt or self._has_seen_unplain_fail) and self.may_be_its_name(path)
-
-
-class _Refused:
-    """What is known of a location in which files are refused."""
-
-    __slots__ = ("gap", "in_a_row", "left")
-
-    def __init__(self) -> None:
-        self.in_a_row = 0
-        self.gap = 1
-        """How many files are left before the next one is tried."""
-        self.left = 0
-
-
-class Refusals:
-    """Tries fewer and fewer files of a location whose files are refused, one after the other, for lack of a permission.
-
-    Such a refusal is an error of one file, because a permission may be missing for some keys while others are accepted
-    (:class:`CircuitBreaker`). But a permission that is withdrawn during a run is missing for all, and each waiting file
-    would cost a request and an entry in the ledger. So after some refusals in a row one file is tried as a sample, and
-    each time more are left before the next one. The first one that is accepted ends this.
-
-    If this happens in several locations and no file is accepted in between, the destination refuses everything.
-
-    :ivar are_known: whether there was any refusal; if not, nothing else needs to be asked.
-    """
-
-    def __init__(self) -> None:
-        self._by_location: dict[str, _Refused] = {}
-        self._since_success: Counter[str] = Counter()
-        self.are_known = False
-
-    def accepted(self, location: str) -> None:
-        """Take note of a successful upload."""
-        self._since_success.clear()
-        self._by_location.pop(location, None)
-
-    def refused(self, location: str, error: StoreError, *, failed_before: bool) -> bool:
-        """Take note of a failed upload. Returns whether the destination refuses everything.
-
-        :param failed_before: an earlier run could not ship the file, so it shows nothing about the others.
-        """
-        if error.origin is not Origin.FILE_RIGHT:
-            return False
-        if location in self._by_location or len(self._by_location) < _MOST_DEFERRED:
-            self._by_location.setdefault(location, _Refused()).in_a_row += 1
-            self.are_known = True
-        if failed_before:
-            return False
-        self._since_success[location] += 1
-        locations, files = len(self._since_success), sum(self._since_success.values())
-        return locations >= _REFUSED_EVERYWHERE and files >= _REFUSED_EVERYWHERE * _PROBES
-
-    def needs_answer(self, location: str) -> bool:
-        """Whether to wait for the uploads of this location before its next file is considered."""
-        refused = self._by_location.get(location)
-        return refused is not None and refused.in_a_row >= _PROBES and refused.left == 0
-
-    def leaves(self, location: str) -> bool:
-        """Whether the next file of a location is left."""
-        refused = self._by_location.get(location)
-        if refused is None or refused.in_a_row < _PROBES:
-            return False
-        if refused.left < refused.gap:
-            refused.left += 1
-            return True
-        refused.left = 0
-        refused.gap = min(2 * refused.gap, _LONGEST_GAP)
-        return False

@@ -41,6 +41,18 @@ _TURN_SECONDS = 0.005
 """The longest time in which other work may keep the sockets waiting."""
 
 
+class Evidence:
+    """What the uploads of a run have shown of the destination.
+
+    :ivar successes: how many have succeeded.
+    :ivar is_in_doubt: whether there are failures of which the cause, file or destination, is unknown.
+    """
+
+    def __init__(self) -> None:
+        self.successes = 0
+        self.is_in_doubt = False
+
+
 class FileTask(msgspec.Struct):
     """A file under way to the store. It owns the descriptor, and one place in the count of its directory.
 

@@ -5,7 +5,7 @@ scan → readiness → open, fingerprint, probe → put → receipt → fingerpr
 One thread owns the spool: it scans, opens, hands files to the store, takes completions from a queue, and is the only
 one that renames, unlinks and writes the ledger. The store owns the network and its threads. So no file needs a lock,
 and the order of the steps can be read here, in :mod:`s3_uploader.run.admission`, which submits files to the store, in
-:mod:`s3_uploader.run.answers`, which handles the answers, and in :mod:`s3_uploader.run.settlement`, which takes over
+:mod:`s3_uploader.run.flow_control`, which takes the answers, and in :mod:`s3_uploader.run.settlement`, which takes over
 when an upload is done.
 """
 
@@ -24,9 +24,8 @@ from s3_uploader.core.errors import StateError
 from s3_uploader.core.events import Emit, UploadStarted
 from s3_uploader.core.model import Left, RunEnd, RunReport
 from s3_uploader.run.admission import Admission, Intake
-from s3_uploader.run.answers import Answers
-from s3_uploader.run.flow_control import AdaptiveLimit, CircuitBreaker, Deferral
-from s3_uploader.run.in_flight import FileTask, UploadsInFlight
+from s3_uploader.run.flow_control import AdaptiveLimit, Answers, Deferral
+from s3_uploader.run.in_flight import Evidence, FileTask, UploadsInFlight
 from s3_uploader.run.routing import Routes
 from s3_uploader.run.scan import RunEnded, SpoolScan
 from s3_uploader.run.settlement import Settlement
@@ -109,7 +108,7 @@ class Pipeline:
         self.ending = scan.ending
         self._looked_at = self.ending.began
         self._drain_seconds = limits.drain_seconds
-        self._breaker: CircuitBreaker[FileTask] = CircuitBreaker()
+        self._evidence = Evidence()
         self._deferral = Deferral()
         self._flight = UploadsInFlight(store, timeout_seconds=limits.upload_timeout_seconds, make_queue=make_queue)
         scan.beat = self._beat_and_turn
@@ -120,7 +119,7 @@ class Pipeline:
             self._flight,
             settlement,
             window=window,
-            breaker=self._breaker,
+            evidence=self._evidence,
             ending=self.ending,
             clock=clock,
             stop=stop,
@@ -138,7 +137,7 @@ class Pipeline:
             settlement=self._settlement,
             answers=self._answers,
             window=window,
-            breaker=self._breaker,
+            evidence=self._evidence,
             deferral=self._deferral,
             ending=self.ending,
             routes=routes,
@@ -168,7 +167,8 @@ class Pipeline:
             self._drain()
             if self._workers is not None and self._workers.are_at_work:
                 self._end_workers(self._workers)
-            self._answers.close_doubts()
+            if self._evidence.is_in_doubt:
+                self._answers.blame.close_doubts()
             self._settlement.commit()
             self._answers.heed_refusal()
             self._scan.count_rest(self._rest, (*self._deferral.failed, *self._deferral.unplain))
@@ -222,7 +222,7 @@ class Pipeline:
             self._beat = self._answers.beat = workers.and_turn(self._beat, lambda: self.ending)
             self._stop.subscribe(workers.stop)
         # The small files do not wait until a large one is uploaded.
-        return workers.are_due() and not self._breaker.is_in_doubt and self._flight.largest() <= MOST_AWAITED
+        return workers.are_due() and not self._evidence.is_in_doubt and self._flight.largest() <= MOST_AWAITED
 
     def _divide(self) -> bool:
         """Finish the uploads in flight, let the workers begin, and continue with a share.
@@ -235,7 +235,7 @@ class Pipeline:
             if self.ending.is_due():
                 raise RunEnded
             self._answers.wait()
-        if self._breaker.is_in_doubt and not self.ending.is_due():
+        if self._evidence.is_in_doubt and not self.ending.is_due():
             return False
         self._settlement.commit()
         self._answers.heed_refusal()
@@ -274,7 +274,7 @@ class Pipeline:
                     self._scan.directories.prune_upwards(found.names)
             else:
                 self._intake.consider(found)
-                if self._deferral.failed and self._breaker.successes:
+                if self._deferral.failed and self._evidence.successes:
                     self._consider_deferred()
             self._pause()
         self._consider_deferred()
@@ -310,7 +310,7 @@ class Pipeline:
         is_too_long = now - self.ending.began > _LONG_RUN_SECONDS and now - began < _LONG_RUN_SECONDS
         if (
             is_too_long
-            or self._breaker.is_in_doubt
+            or self._evidence.is_in_doubt
             or not scan_trigger.is_due(seconds_since_look=now - self._looked_at)
         ):
             return 1.0
@@ -354,7 +354,7 @@ class Pipeline:
         while self._deferral.failed:
             self._pause()
             candidate = self._deferral.failed.pop(0)
-            if self._breaker.has_enough_of_old_failures:
+            if self._answers.any_failed and self._answers.blame.has_enough_of_old_failures:
                 self._settlement.leftovers.leave(candidate, Left.WAITING, "others like it have just failed again")
             else:
                 self._intake.consider(candidate, may_defer=False)
@@ -390,5 +390,6 @@ class Pipeline:
         """Abandon uploads that do not react to a cancellation; their files stay."""
         for upload in self._flight.abandon():
             self._settlement.leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
-        for upload, _ in self._breaker.take_doubts():
-            self._settlement.leave(upload, Left.POSTPONED)
+        if self._evidence.is_in_doubt:
+            for upload in self._answers.blame.abandon_doubts():
+                self._settlement.leave(upload, Left.POSTPONED)

@@ -19,7 +19,7 @@ from s3_uploader.ledger import queries, records, rows
 from s3_uploader.ledger.state_directory import RESERVE_SIZE
 from s3_uploader.remote_store import pool
 from s3_uploader.remote_store.store import RemoteStore
-from s3_uploader.run import flow_control, in_flight, settlement
+from s3_uploader.run import blame, flow_control, in_flight, settlement
 from s3_uploader.service import supervisor
 from s3_uploader.service import watch as watching
 from s3_uploader.spool import open_file, removal
@@ -76,8 +76,8 @@ IN_WORDS: list[tuple[str, str, float]] = [
     ("guarantees.md", "waits up to a minute, then longer, up to six hours", rows.LONGEST_PAUSE / (6 * HOUR)),
     ("guarantees.md", "usually at most a quarter of a second", settlement._BATCH_SECONDS / 0.25),
     ("guarantees.md", "remembered for a week", queries.MAX_AGE / (7 * DAY)),
-    ("guarantees.md", "for five seconds at most", flow_control._DOUBT_SECONDS / 5),
-    ("guarantees.md", "none succeeds within five seconds", flow_control._DOUBT_SECONDS / 5),
+    ("guarantees.md", "for five seconds at most", blame._DOUBT_SECONDS / 5),
+    ("guarantees.md", "none succeeds within five seconds", blame._DOUBT_SECONDS / 5),
     ("guarantees.md", "last pass took, at most five seconds", watching._LONGEST_GATHER_SECONDS / 5),
     ("guarantees.md", "the last year in it has been over for a day", dated._QUIET_DAY / DAY),
     ("architecture.md", "files or a quarter of a second", settlement._BATCH_SECONDS / 0.25),

@@ -12,7 +12,7 @@ from tests.fakes import Harness
 
 PACKAGE = os.path.dirname(s3_uploader.__file__) + os.sep
 FEW, MANY = 100, 300
-MOST_CALLS = 97
+MOST_CALLS = 96
 """Of functions of the package, from the scan to the removal, without those of the store."""
 
 
