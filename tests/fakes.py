@@ -28,7 +28,8 @@ from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Globs, Layout
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
-from s3_uploader.spool.root import Names, Removable, SpoolRoot
+from s3_uploader.spool.open_file import Removable
+from s3_uploader.spool.root import Names, SpoolRoot
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 
 NOW = 1_600_000_000.0
@@ -91,7 +92,7 @@ class Skips:
         self.seen: list[tuple[str, Left, str]] = []
 
     def __call__(self, names: Names, name: str, reason: Left, detail: str) -> None:
-        """See :data:`s3_uploader.spool.layouts.base.Skip`."""
+        """See :data:`s3_uploader.spool.root.Skip`."""
         self.seen.append(("/".join((*names, name)), reason, detail))
 
     def reasons(self) -> dict[str, Left]:
@@ -452,7 +453,7 @@ class Harness:
         self.clock = FakeClock()
         self.stop = StopRequest()
         self.events: list[Event] = []
-        self.layout: Layout = TreeLayout(settle_seconds=10, globs=NO_GLOBS)
+        self.layout: Layout = TreeLayout(settle_seconds=10, globs=None)
         self.on_success = SuccessPolicy()
         self.on_failure = FailurePolicy()
         self.on_conflict = OnConflict.FAIL
@@ -469,7 +470,7 @@ class Harness:
 
     def use_dated(self) -> None:
         """Read the spool as ``dated``."""
-        self.layout = DatedLayout(settle_seconds=10, globs=NO_GLOBS, epoch_of=utc_epoch)
+        self.layout = DatedLayout(settle_seconds=10, globs=None, epoch_of=utc_epoch)
 
     def write(self, path: str, content: bytes | str = b"data", *, age: float = 3600) -> Path:
         """A file of the spool."""

@@ -32,8 +32,7 @@ from s3_uploader.run.routing import compression_formats, constant_prefixes
 from s3_uploader.spool import echoes
 from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
 from s3_uploader.spool.lock_file import refuse_planted
-from s3_uploader.spool.mounts import refuse_silent
-from s3_uploader.spool.root import ReadOnlySpool, refuse_read_only
+from s3_uploader.spool.mounts import ReadOnlySpool, refuse_read_only, refuse_silent
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Store
 
 _MOST_PLACES = 32

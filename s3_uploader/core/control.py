@@ -1,4 +1,4 @@
-"""Control of time and threads: clocks that tests can replace, the back-off, requests to stop, threads and forks."""
+"""Control of time and threads: clocks, when a file is old enough, the back-off, requests to stop, threads and forks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ import msgspec
 if TYPE_CHECKING:
     import threading
 
+    from s3_uploader.core.model import Candidate
+
 Owner = TypeVar("Owner")
 
 _LOOK_SECONDS = 0.05
 START_SECONDS = 10.0
 """The longest wait for a thread to begin."""
+FUTURE_TOLERANCE = 300.0
+"""Seconds by which an mtime may be in the future before it counts as wrong and no longer holds a file back."""
 
 
 def _sleep(seconds: float) -> None:
@@ -36,6 +40,25 @@ class Clock(msgspec.Struct, frozen=True):
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = _sleep
+
+
+def why_settling(candidate: Candidate, mtime_ns: int, now: float, settle_seconds: float) -> str:
+    """Say why a candidate is too fresh; empty if it is not.
+
+    A period in the path holds a file back only while it runs and until ``settle_seconds`` after its end. One in the
+    future (a wrong clock, local time read as UTC) or none at all leaves the decision to the mtime; an mtime that lies
+    more than :data:`FUTURE_TOLERANCE` in the future decides nothing either, so that no file is stranded.
+
+    :param mtime_ns: when the file was last written, in nanoseconds since the epoch.
+    :param now: seconds since the epoch.
+    """
+    begin, end = candidate.period_begin, candidate.period_end
+    if begin is not None and end is not None and begin <= now < end + settle_seconds:
+        return f"its minute ended less than {settle_seconds:g} s ago" if now >= end else "its minute is not over"
+    age = now - mtime_ns / 1e9
+    if age < settle_seconds and age >= -FUTURE_TOLERANCE:
+        return f"written {max(age, 0.0):.0f} s ago, less than {settle_seconds:g} s"
+    return ""
 
 
 def backoff(failures: int, *, first: float, longest: float) -> float:

@@ -17,9 +17,9 @@ from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.context import SIGHTINGS
 from s3_uploader.run.place import Place, open_place
-from s3_uploader.spool.layouts.base import Layout, NoCandidate, Skip
+from s3_uploader.spool.layouts.base import Layout, NoCandidate
 from s3_uploader.spool.open_file import OpenFile, Sightings
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.root import Skip, SpoolRoot
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -37,8 +37,7 @@ from s3_uploader.ledger.state_directory import ledger_path, not_writable
 from s3_uploader.ledger.together import open_together
 from s3_uploader.run.place import Place, directories_of, open_place, verify_mounts
 from s3_uploader.spool.lock_file import Holder, refuse_planted
-from s3_uploader.spool.mounts import foreign_file_system, refuse_silent
-from s3_uploader.spool.root import refuse_read_only
+from s3_uploader.spool.mounts import foreign_file_system, refuse_read_only, refuse_silent
 from s3_uploader.spool.share_holders import holders_of_shares
 from s3_uploader.spool.watcher import watcher_of
 

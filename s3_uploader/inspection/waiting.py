@@ -15,9 +15,9 @@ from s3_uploader.health.observations import FutureFiles, ReadyFiles
 from s3_uploader.inspection.preview import look
 from s3_uploader.ledger import LedgerReader
 from s3_uploader.run.place import Place, build_globs
-from s3_uploader.spool.layouts.base import ScanStopped, is_hidden
+from s3_uploader.spool.layouts.base import ScanStopped
 from s3_uploader.spool.layouts.strangers import look_at
-from s3_uploader.spool.root import Names
+from s3_uploader.spool.root import Names, is_hidden
 
 _LOOK_SECONDS = 3.0
 _MOST_NOT_FINISHED = 100

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from s3_uploader.core.control import Clock
+from s3_uploader.core.control import Clock, why_settling
 from s3_uploader.core.errors import DestinationBusy, StoreError, lacks_memory
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
 from s3_uploader.run.in_flight import FileTask, open_store
-from s3_uploader.spool.layouts.base import has_leftover, original_name, why_settling
-from s3_uploader.spool.open_file import LONGEST_TICK, TICK, OpenFile, Sightings, open_candidate
-from s3_uploader.spool.root import Reason, Removable, SpoolRoot
+from s3_uploader.spool.layouts.base import has_leftover
+from s3_uploader.spool.open_file import LONGEST_TICK, TICK, OpenFile, Reason, Removable, Sightings, open_candidate
+from s3_uploader.spool.root import SpoolRoot, original_name
 
 if TYPE_CHECKING:
     from s3_uploader.ledger.rows import FailingRow

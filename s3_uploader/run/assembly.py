@@ -24,8 +24,7 @@ from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Found
 from s3_uploader.spool.lock import Lock
-from s3_uploader.spool.open_file import Sightings
-from s3_uploader.spool.root import Removable
+from s3_uploader.spool.open_file import Removable, Sightings
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, Memory, PutOptions, Source, Store, ignore
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from s3_uploader.core.events import Uploaded
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import ShippedRow
-from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import OpenFile
+from s3_uploader.spool.root import original_name
 from s3_uploader.stores.base import Loop, PutOptions, Source, Store
 
 if TYPE_CHECKING:

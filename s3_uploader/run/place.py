@@ -90,7 +90,7 @@ def build_globs(config: Config) -> Globs:
 
 def build_layout(config: Config) -> Layout:
     """The layout that the configuration names."""
-    globs = build_globs(config)
+    globs = build_globs(config) if config.include or config.exclude else None
     own = _own_files(config)
     if config.layout == "tree":
         from s3_uploader.spool.layouts.tree import TreeLayout

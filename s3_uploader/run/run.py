@@ -24,8 +24,7 @@ from s3_uploader.run.place import Place, directories_of, open_place, verify_moun
 from s3_uploader.run.scan import Ending, SpoolScan
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.lock_file import Extent
-from s3_uploader.spool.mounts import SILENCE_SECONDS, refuse_silent
-from s3_uploader.spool.root import refuse_read_only
+from s3_uploader.spool.mounts import SILENCE_SECONDS, refuse_read_only, refuse_silent
 
 if TYPE_CHECKING:
     from s3_uploader.core.findings import Problem
@@ -307,10 +306,10 @@ def _note_sightings(ledger: Ledger, place: Place, done: Done, emit: Emit, clock:
     if done.sightings:
         ledger.remember(SIGHTINGS, done.sightings, now=now)
     for reason, path in done.unseen.items():
-        from s3_uploader.spool.open_file import unseen_in_words
-
         name = f"unseen writers:{reason}"
         if ledger.recall(name, now=now, max_age=float("inf")) is None:
+            from s3_uploader.spool.check import unseen_in_words
+
             emit(Notice("warning", unseen_in_words(reason, shown_name(place.root.shown((), path)))))
             ledger.remember(name, "said", now=now)
 

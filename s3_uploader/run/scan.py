@@ -13,21 +13,13 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from s3_uploader.core.control import Clock, StopRequest
+from s3_uploader.core.control import Clock, StopRequest, why_settling
 from s3_uploader.core.errors import FAILING_DISK, StateError, StoreError
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Notice
 from s3_uploader.core.model import Candidate, Left, RunCounters, RunEnd, RunReport, Untouchable
 from s3_uploader.core.origins import of_every_file
-from s3_uploader.spool.layouts.base import (
-    EmptyDirectory,
-    Found,
-    Layout,
-    NoCandidate,
-    is_hidden,
-    original_name,
-    why_settling,
-)
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate
+from s3_uploader.spool.root import Names, SpoolRoot, is_hidden, original_name
 
 _COUNT_SECONDS = 1.0
 _MOST_SAID = 1000
@@ -190,7 +182,7 @@ class Leftovers:
         return self._root.shown(candidate.directory, candidate.name)
 
     def skip(self, names: Names, name: str, reason: Left, detail: str) -> None:
-        """Handle an entry that is not a candidate (:data:`~s3_uploader.spool.layouts.base.Skip`)."""
+        """Handle an entry that is not a candidate (:data:`~s3_uploader.spool.root.Skip`)."""
         if reason is Left.VANISHED and original_name(name) != name:
             # A private name that this run, or another share, has given to a file since the listing began.
             return

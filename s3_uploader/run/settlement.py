@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from s3_uploader.core.control import Clock
+from s3_uploader.core.control import FUTURE_TOLERANCE, Clock
 from s3_uploader.core.errors import StateError, StoreError, UploadCancelled
 from s3_uploader.core.events import Emit
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left, Receipt
@@ -25,9 +25,9 @@ from s3_uploader.run.in_flight import FileTask
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.second_copy import SecondCopies
 from s3_uploader.run.superseded import Superseded, is_outdated
-from s3_uploader.spool.layouts.base import FUTURE_TOLERANCE, original_name
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.removal import Detached, RemovalBatch, give_back
+from s3_uploader.spool.root import original_name
 from s3_uploader.stores.base import Store
 
 if TYPE_CHECKING:

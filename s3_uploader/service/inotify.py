@@ -18,7 +18,7 @@ from typing import Any
 
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.events import Emit, Notice
-from s3_uploader.spool.layouts.base import is_temporary
+from s3_uploader.spool.root import is_temporary
 
 _CLOSE_WRITE = 0x8
 _MOVED_TO = 0x80

@@ -12,12 +12,12 @@ from s3_uploader.core.errors import remedy_of
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped, is_hidden
+from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.mounts import foreign_file_system
-from s3_uploader.spool.open_file import OpenFile, is_being_written, open_candidate
+from s3_uploader.spool.open_file import OpenFile, is_being_written, open_candidate, why_sealed
 from s3_uploader.spool.probe import CONTENT, probe_in
-from s3_uploader.spool.root import Names, SpoolRoot, why_sealed
+from s3_uploader.spool.root import Names, SpoolRoot, is_hidden
 
 _PROBE = ".s3-uploader-check"
 _SCAN_SECONDS = 3.0
@@ -106,6 +106,24 @@ def check_writers(root: SpoolRoot, scanned: Layout, *, monotonic: Callable[[], f
     if foreign_file_system(root.descriptor):
         reasons.pop("", None)  # it has been said of all
     return [_unseen(reason, path) if reason else _of_others(path) for reason, path in reasons.items()]
+
+
+def unseen_in_words(reason: str, path: str) -> str:
+    """The warning about files that are shipped although their writers cannot be seen.
+
+    :param reason: the type of the file system, or empty if this user may not see them.
+    """
+    if reason:
+        return (
+            f"The spool lies on {reason}, where open files of other hosts cannot be seen. Files wait until two runs "
+            "have seen them unchanged. If a producer pauses longer within a file, it is shipped too early. Let it "
+            "write elsewhere and rename into the spool."
+        )
+    return (
+        f"This user cannot see whether somebody writes to files of other users, such as {path}. Run as the user that "
+        "writes them, or give the service CAP_LEASE. Until then settle_seconds must be longer than the longest pause "
+        "of a writer."
+    )
 
 
 def _of_others(path: str) -> Finding:

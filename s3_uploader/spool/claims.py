@@ -29,9 +29,8 @@ from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.renaming import rename_without_replacing
 from s3_uploader.spool.claim_dir import FILES, LOCK, UNFINISHED, claims_in, mark_of
-from s3_uploader.spool.layouts.base import original_name, taken_names
 from s3_uploader.spool.open_file import OpenFile, is_being_written
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.root import Names, SpoolRoot, original_name, taken_names
 
 _TRIES = 10
 _CACHED_DIRECTORIES = 16

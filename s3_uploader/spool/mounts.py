@@ -1,4 +1,4 @@
-"""The file system of a directory: whether it is mounted and answers, and whether other hosts may write there unseen.
+"""The file system of a directory: whether it is mounted, answers, is writable, and is written to by other hosts.
 
 Disks that are not mounted are detected before anything on them is touched: the file system of a directory is compared
 with the one when it was last used.
@@ -21,10 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from s3_uploader.core.control import start_thread
-from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, StateError, is_of_a_failing_disk
+from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, SpoolError, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import open_at_once, replace_file
 from s3_uploader.core.procfs import Mount, file_system_at, is_local, mount_of
 from s3_uploader.core.text import shown_name
+from s3_uploader.spool.root import SpoolRoot
 
 FILE_NAME = "mounts.json"
 UNKNOWN = "a file system of unknown type"
@@ -40,6 +41,10 @@ _IDENTIFIED = ("ext2", "ext3", "ext4", "btrfs")
 number."""
 _NAMED = ("nfs", "cifs", "smb", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs", "virtiofs")
 """File systems that their source identifies; a disk may be ``/dev/sdb1`` today and ``/dev/sdc1`` tomorrow."""
+
+
+class ReadOnlySpool(SpoolError):
+    """The file system of the spool is mounted read-only."""
 
 
 class FileSystem(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,6 +270,19 @@ def _foreign_layer(mount: Mount) -> str:
                 if found and not is_local(found):
                     return f"overlay of {found}"
     return ""
+
+
+def refuse_read_only(root: SpoolRoot) -> None:
+    """Refuse a spool from which nothing at all can be removed.
+
+    :raises ReadOnlySpool: if its file system is mounted read-only.
+    """
+    if os.fstatvfs(root.descriptor).f_flag & os.ST_RDONLY:
+        raise ReadOnlySpool(
+            f"base_dir {root.base_dir} lies on a file system that is read-only, so nothing can be removed from it.",
+            hint="Mount it writable (a disk with errors is made read-only: `dmesg` shows them), or set "
+            "on_success to keep.",
+        )
 
 
 def _name(directory: Directory) -> str:

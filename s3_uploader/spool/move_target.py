@@ -11,9 +11,8 @@ from collections.abc import Callable
 from s3_uploader.core.files import keep_owner, sync_directory, write_all
 from s3_uploader.core.model import Left
 from s3_uploader.core.renaming import rename_without_replacing
-from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.open_file import OpenFile
-from s3_uploader.spool.root import Names
+from s3_uploader.spool.root import Names, original_name
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _COPY_CHUNK = 1 << 20

@@ -1,11 +1,12 @@
 """Opens a file of the spool when it is ready, and checks whether it is still the same.
 
-The layouts know by two clocks when a file is ready (:func:`~s3_uploader.spool.layouts.base.why_settling`). Here the
-kernel is asked whether anybody writes to it (:func:`is_being_written`).
+Of a file that is old enough the kernel is asked whether anybody writes to it (:func:`is_being_written`).
 
 On FUSE and network file systems a lease shows only writers on this host. So a file there is shipped when an earlier
 look, at least ``settle_seconds`` ago, saw it as it is now (:class:`Sightings`). A file that has been unchanged for much
 longer by the file system's own clock needs no earlier look.
+
+A file that cannot be removed would be sent again and again, so its directory is examined first (:class:`Removable`).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ import msgspec
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.files import close_quietly
 from s3_uploader.core.model import Candidate, Fingerprint, Left
-from s3_uploader.core.procfs import file_system_of
+from s3_uploader.core.procfs import file_system_of, has_capability
 from s3_uploader.spool.mounts import foreign_file_system
-from s3_uploader.spool.root import SpoolRoot, why_not_opened
+from s3_uploader.spool.root import Names, SpoolRoot, why_not_opened
 
 LONG_AGO_SECONDS = 60.0
 """Seconds beyond ``settle_seconds`` after which an unchanged file is shipped at the first look."""
@@ -36,6 +37,14 @@ TICK = 0.02
 LONGEST_TICK = 2.0
 """The same where only whole seconds are stored (ext2, ext3, ext4 with small inodes), or every other second (FAT)."""
 _MOST_SIGHTINGS = 5000
+_MOST_EXAMINED = 1000
+_GET_FLAGS = 0x80086601
+"""``FS_IOC_GETFLAGS``, see ``ioctl_iflags(2)``."""
+_FLAGS = {0x10: "immutable (chattr +i)", 0x20: "append-only (chattr +a)"}
+_CAP_FOWNER = 3
+
+Reason = tuple[str, str]
+"""Why nothing can be removed from a directory, and what to do about it."""
 _Seen = tuple[list[int], float]
 
 _DELEGATING = ("nfs", "cifs", "smb")
@@ -248,6 +257,56 @@ def _ranges(descriptors: list[int]) -> list[tuple[int, int]]:
     return ranges
 
 
+class Removable:
+    """Remembers the directories of a spool; each is examined once in a run."""
+
+    def __init__(self, root: SpoolRoot) -> None:
+        self._root = root
+        self._known: dict[Names, tuple[Reason | None, bool]] = {}
+
+    def why_not(self, names: Names, *, owner: int) -> Reason | None:
+        """Why a file of this owner cannot be removed from the directory; ``None`` if no obstacle is known."""
+        known = self._known.get(names)
+        if known is None:
+            if len(self._known) >= _MOST_EXAMINED:
+                self._known.clear()
+            try:
+                known = _obstacle_in(self._root.directory(names))
+            except OSError:
+                return None  # whoever opens the file finds out
+            self._known[names] = known
+        reason, only_our_own = known
+        if reason is None and only_our_own and owner != os.geteuid():
+            return (
+                "its directory is sticky, so that only its owner may remove it",
+                "Run as the user that writes the files, or remove the sticky bit (chmod -t).",
+            )
+        return reason
+
+
+def _obstacle_in(directory: int) -> tuple[Reason | None, bool]:
+    """Find out why nothing can be removed from a directory, and whether at least this user's own files can be."""
+    # Asks for the effective user, and knows of read-only mounts and of what chattr has made immutable.
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
+        if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
+            return ("its file system is read-only", "Mount it writable."), False
+        by_mode = ("this user may not write to its directory", "Let the user that runs this program write to it.")
+        return why_sealed(directory) or by_mode, False
+    status = os.fstat(directory)
+    is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid != os.geteuid()
+    return why_sealed(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
+
+
+def why_sealed(directory: int) -> Reason | None:
+    """What chattr has set that keeps every name in a directory, also for root; ``None`` without such an attribute."""
+    try:
+        flags = int.from_bytes(fcntl.ioctl(directory, _GET_FLAGS, bytes(8))[:4], "little")
+    except OSError:
+        return None  # a file system without such flags
+    found = next((words for bit, words in _FLAGS.items() if flags & bit), None)
+    return None if found is None else (f"its directory is {found}", "Remove that attribute.")
+
+
 class Sightings:
     """What was seen of the files of a spool whose writers may be on other hosts.
 
@@ -316,24 +375,6 @@ class Sightings:
             with contextlib.suppress(OSError), probe_in(lambda: self._root.descriptor) as name:
                 self._behind = max(0.0, now - self._root.stat((), name).st_ctime)
         return self._behind
-
-
-def unseen_in_words(reason: str, path: str) -> str:
-    """The warning about files that are shipped although their writers cannot be seen.
-
-    :param reason: the type of the file system, or empty if this user may not see them.
-    """
-    if reason:
-        return (
-            f"The spool lies on {reason}, where open files of other hosts cannot be seen. Files wait until two runs "
-            "have seen them unchanged. If a producer pauses longer within a file, it is shipped too early. Let it "
-            "write elsewhere and rename into the spool."
-        )
-    return (
-        f"This user cannot see whether somebody writes to files of other users, such as {path}. Run as the user that "
-        "writes them, or give the service CAP_LEASE. Until then settle_seconds must be longer than the longest pause "
-        "of a writer."
-    )
 
 
 def _sightings_in(text: str | None) -> dict[str, _Seen]:

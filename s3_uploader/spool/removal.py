@@ -5,7 +5,7 @@ may replace the file by rename, or open it and write more. POSIX has no "remove 
 the file is renamed first and checked second:
 
 1. Take a read lease: nobody has the file open for writing, and nobody can open it unnoticed. Is it as it was shipped?
-2. ``rename`` it to a private name, :func:`~s3_uploader.spool.layouts.base.taken_names`. A process that opens the old
+2. ``rename`` it to a private name, :func:`~s3_uploader.spool.root.taken_names`. A process that opens the old
    name from now on gets a new file.
 3. Is the renamed file the one that was shipped, and unchanged? If not, a producer replaced it: give it back.
 4. Release the lease. Did a writer come meanwhile? Then give the file back too.
@@ -35,9 +35,8 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Fingerprint, Left
 from s3_uploader.core.renaming import rename_without_replacing
-from s3_uploader.spool.layouts.base import original_name, taken_name, taken_names
 from s3_uploader.spool.open_file import Closing, OpenFile, is_being_written, release_lease, take_lease
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.root import SpoolRoot, original_name, taken_name, taken_names
 
 if TYPE_CHECKING:
     from s3_uploader.spool.move_target import MoveTarget

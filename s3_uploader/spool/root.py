@@ -1,48 +1,48 @@
-"""The spool's root: every access to the spool starts from its descriptor.
+"""The spool's root, from whose descriptor every access to the spool starts, and the kinds and names of its entries.
 
 Paths are resolved one name at a time with ``openat(O_NOFOLLOW | O_DIRECTORY)``, so that no link, wherever it appears
 and whenever it was put there, leads out of the spool. Descriptors of directories are cached only for moments: a
 directory that was replaced by a link is noticed at the next :meth:`SpoolRoot.refresh`.
-
-A file that cannot be removed would be sent again and again, so its directory is examined first (:class:`Removable`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
-import fcntl
 import itertools
 import os
-import stat
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
-from s3_uploader.core.errors import FAILING_DISK, SpoolDenied, SpoolError, is_of_a_failing_disk
+import msgspec
+
+from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Left
-from s3_uploader.core.procfs import has_capability
+from s3_uploader.spool.lock_file import LOCK_NAME
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _CACHED_DIRECTORIES = 64
 _TOP_DIRECTORIES = 300
-_MOST_EXAMINED = 1000
-_GET_FLAGS = 0x80086601
-"""``FS_IOC_GETFLAGS``, see ``ioctl_iflags(2)``."""
-_FLAGS = {0x10: "immutable (chattr +i)", 0x20: "append-only (chattr +a)"}
-_CAP_FOWNER = 3
+
+TAKEN_SUFFIX = ".s3u"
+"""``.NAME.s3u`` is NAME while this program removes it (:mod:`s3_uploader.spool.removal`)."""
+
+BLOCK = 10_000
+"""Most entries of one directory that are held in memory, and sorted, at once."""
+
+_NOT_LISTED = ("lost+found", LOCK_NAME)
+_TEMPORARY = ("~", ".tmp", ".temp", ".part", ".partial", ".swp", ".crdownload", ".filepart")
 
 Names = tuple[str, ...]
-Reason = tuple[str, str]
-"""Why nothing can be removed from a directory, and what to do about it."""
+Skip: TypeAlias = Callable[[Names, str, Left, str], None]
+"""Called with the directory, name, reason and detail of every entry that is not a candidate."""
 _Listing: TypeAlias = "os._ScandirIterator[str]"
 _Result = TypeVar("_Result")
-
-
-class ReadOnlySpool(SpoolError):
-    """The file system of the spool is mounted read-only."""
+_T = TypeVar("_T")
 
 
 class StillStale(OSError):
@@ -221,67 +221,123 @@ class SpoolRoot:
             self._descriptor = -1
 
 
-def refuse_read_only(root: SpoolRoot) -> None:
-    """Refuse a spool from which nothing at all can be removed.
+class EntryKind(enum.Enum):
+    """The kind of an entry, links not followed."""
 
-    :raises ReadOnlySpool: if its file system is mounted read-only.
-    """
-    if os.fstatvfs(root.descriptor).f_flag & os.ST_RDONLY:
-        raise ReadOnlySpool(
-            f"base_dir {root.base_dir} lies on a file system that is read-only, so nothing can be removed from it.",
-            hint="Mount it writable (a disk with errors is made read-only: `dmesg` shows them), or set "
-            "on_success to keep.",
-        )
+    FILE = "file"
+    DIRECTORY = "directory"
+    LINK = "link"
+    SPECIAL = "special"
 
 
-class Removable:
-    """Remembers the directories of a spool; each is examined once in a run."""
-
-    def __init__(self, root: SpoolRoot) -> None:
-        self._root = root
-        self._known: dict[Names, tuple[Reason | None, bool]] = {}
-
-    def why_not(self, names: Names, *, owner: int) -> Reason | None:
-        """Why a file of this owner cannot be removed from the directory; ``None`` if no obstacle is known."""
-        known = self._known.get(names)
-        if known is None:
-            if len(self._known) >= _MOST_EXAMINED:
-                self._known.clear()
-            try:
-                known = _obstacle_in(self._root.directory(names))
-            except OSError:
-                return None  # whoever opens the file finds out
-            self._known[names] = known
-        reason, only_our_own = known
-        if reason is None and only_our_own and owner != os.geteuid():
-            return (
-                "its directory is sticky, so that only its owner may remove it",
-                "Run as the user that writes the files, or remove the sticky bit (chmod -t).",
-            )
-        return reason
+FILE, DIRECTORY, LINK, SPECIAL = EntryKind
+_WORDS = {LINK: "a symbolic link", SPECIAL: "a FIFO, socket or device"}
 
 
-def _obstacle_in(directory: int) -> tuple[Reason | None, bool]:
-    """Find out why nothing can be removed from a directory, and whether at least this user's own files can be."""
-    # Asks for the effective user, and knows of read-only mounts and of what chattr has made immutable.
-    if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
-        if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
-            return ("its file system is read-only", "Mount it writable."), False
-        by_mode = ("this user may not write to its directory", "Let the user that runs this program write to it.")
-        return why_sealed(directory) or by_mode, False
-    status = os.fstat(directory)
-    is_sticky = status.st_mode & stat.S_ISVTX and status.st_uid != os.geteuid()
-    return why_sealed(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
+class Unreadable(msgspec.Struct, frozen=True):
+    """Stands for the kind of an entry that cannot be examined; ``why`` is the system's message."""
+
+    why: str
 
 
-def why_sealed(directory: int) -> Reason | None:
-    """What chattr has set that keeps every name in a directory, also for root; ``None`` without such an attribute."""
+Kind: TypeAlias = EntryKind | Unreadable
+
+
+def kind_of(entry: os.DirEntry[str]) -> Kind | None:
+    """The kind of an entry; ``None`` if it has vanished."""
+    # If a file system does not report the kind with the name, each of these questions is a system call that may fail.
     try:
-        flags = int.from_bytes(fcntl.ioctl(directory, _GET_FLAGS, bytes(8))[:4], "little")
-    except OSError:
-        return None  # a file system without such flags
-    found = next((words for bit, words in _FLAGS.items() if flags & bit), None)
-    return None if found is None else (f"its directory is {found}", "Remove that attribute.")
+        if entry.is_file(follow_symlinks=False):
+            return FILE
+        if entry.is_dir(follow_symlinks=False):
+            return DIRECTORY
+        if entry.is_symlink():
+            return LINK
+        entry.stat(follow_symlinks=False)
+    except OSError as error:
+        return None if why_not_opened(error)[0] is Left.VANISHED else Unreadable(error.strerror or str(error))
+    return SPECIAL
+
+
+def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, Kind]]:
+    """List name and kind of the entries of a directory.
+
+    A directory that cannot be read counts as one entry that was left. ``lost+found`` and the lock file at the top are
+    ignored.
+    """
+    try:
+        for entry in root.entries(names):
+            kind = kind_of(entry)
+            if kind is not None and (names or entry.name not in _NOT_LISTED):
+                yield entry.name, kind
+    except OSError as error:
+        reason, detail = why_not_opened(error)
+        if reason is not Left.VANISHED:
+            skip(names[:-1], names[-1] if names else "", reason, detail)
+
+
+def looked_at(root: SpoolRoot, names: Names, name: str, skip: Skip) -> os.stat_result | None:
+    """``lstat`` an entry; a failure is reported."""
+    try:
+        return root.stat(names, name)
+    except OSError as error:
+        skip(names, name, *why_not_opened(error))
+        return None
+
+
+def skip_entry(skip: Skip, names: Names, name: str, kind: Kind, detail: str) -> None:
+    """Report an entry that is not a candidate, with its kind if that is special, else with ``detail``."""
+    if isinstance(kind, Unreadable):
+        skip(names, name, Left.UNREADABLE, f"unreadable: {kind.why}")
+    elif kind in (FILE, DIRECTORY):
+        skip(names, name, Left.UNMATCHED, detail)
+    else:
+        skip(names, name, Left.SPECIAL, _WORDS[kind])
+
+
+def in_blocks(items: Iterable[_T], size: int = BLOCK) -> Iterator[list[_T]]:
+    """Split ``items`` into lists of at most ``size``."""
+    block: list[_T] = []
+    for item in items:
+        block.append(item)
+        if len(block) >= size:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def taken_name(name: str) -> str | None:
+    """The private name under which ``name`` is removed; ``None`` if it would be too long for a name."""
+    private = f".{name}{TAKEN_SUFFIX}"
+    return private if len(os.fsencode(private)) <= 255 else None
+
+
+def taken_names(name: str) -> Iterator[str]:
+    """:func:`taken_name`, then further names in case a leftover has that one."""
+    for number in ("", *"23456789"):
+        private = f".{name}{TAKEN_SUFFIX}{number}"
+        if len(os.fsencode(private)) <= 255:
+            yield private
+
+
+def original_name(name: str) -> str:
+    """The name that the producer gave to an entry, also if it is a leftover."""
+    if name.startswith("."):
+        body = name[1:-1] if name[-1] in "23456789" else name[1:]
+        if body.endswith(TAKEN_SUFFIX) and body != TAKEN_SUFFIX:
+            return body.removesuffix(TAKEN_SUFFIX)
+    return name
+
+
+def is_hidden(name: str) -> bool:
+    """Whether an entry is hidden, and so meant to stay. A leftover is not: it is a producer's file."""
+    return original_name(name).startswith(".")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one of an unfinished file: ``.x``, ``x.tmp``, ``x~`` and their like."""
+    return name.startswith(".") or name.lower().endswith(_TEMPORARY)
 
 
 def why_not_opened(error: OSError) -> tuple[Left, str]:
@@ -306,14 +362,14 @@ def _open_root(base_dir: str) -> int:
     try:
         descriptor = os.open(base_dir, _DIRECTORY)
     except OSError as error:
-        raise _refusal(base_dir, error) from None
+        raise _refused(base_dir, error) from None
     try:
         # Not fstat: a directory that this user may list but not search can be opened, but nothing in it be reached.
         status = os.stat(".", dir_fd=descriptor)
         filesystem_root = os.stat("/")
     except OSError as error:
         os.close(descriptor)
-        raise _refusal(base_dir, error) from None
+        raise _refused(base_dir, error) from None
     if (status.st_dev, status.st_ino) == (filesystem_root.st_dev, filesystem_root.st_ino):
         os.close(descriptor)
         raise SpoolError(
@@ -322,40 +378,10 @@ def _open_root(base_dir: str) -> int:
     return descriptor
 
 
-def _where_it_is(base_dir: str) -> str:
-    """What to do about a spool that is not found."""
-    if "$" in base_dir:
-        return "Environment variables are not expanded in it: write the path itself, or ~ for the home directory."
-    if base_dir != base_dir.strip():
-        return "There is a blank at its beginning or end: correct base_dir."
-    if not os.path.isabs(base_dir):
-        return (
-            f"A relative path begins at the directory in which the program was started, {os.getcwd()}. Create it "
-            "there, or write an absolute path."
-        )
-    return "Create it, or correct base_dir; if it is a mount, see that it is mounted."
+def _refused(base_dir: str, error: OSError) -> SpoolError:
+    if error.errno in OUT_OF_DESCRIPTORS:
+        # Then no module can be opened, either.
+        return SpoolError(f"base_dir {base_dir} cannot be opened: {error.strerror}.")
+    from s3_uploader.spool.not_opened import refusal
 
-
-def _refusal(base_dir: str, error: OSError) -> SpoolError:
-    if error.errno == errno.ENOENT:
-        return SpoolError(f"base_dir {base_dir} does not exist.", hint=_where_it_is(base_dir))
-    if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        try:
-            is_link = stat.S_ISLNK(os.lstat(base_dir).st_mode)
-        except OSError:
-            is_link = False
-        if is_link:
-            return SpoolError(
-                f"base_dir {base_dir} is a symbolic link.",
-                hint=f"Give the directory itself: {os.path.realpath(base_dir)}.",
-            )
-        return SpoolError(
-            f"base_dir {base_dir} is not a directory.", hint="Name the directory that the producer fills."
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return SpoolDenied(
-            f"base_dir {base_dir} cannot be read: {error.strerror}.",
-            hint="Let the user that runs this program read and write it.",
-        )
-    hint = FAILING_DISK if is_of_a_failing_disk(error) else ""
-    return SpoolError(f"base_dir {base_dir} cannot be opened: {error.strerror}.", hint=hint)
+    return refusal(base_dir, error)

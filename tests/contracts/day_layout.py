@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 
 from s3_uploader.core.model import Candidate
-from s3_uploader.spool.layouts import base
-from s3_uploader.spool.layouts.base import Found, Skip, listed, original_name
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool import root as spool
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found
+from s3_uploader.spool.root import Names, Skip, SpoolRoot, original_name
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _SECONDS = 86400.0
@@ -22,19 +22,19 @@ class DayLayout:
     def scan(self, root: SpoolRoot, skip: Skip) -> Iterator[Found]:
         """See :class:`s3_uploader.spool.layouts.base.Layout`."""
         days = []
-        for name, kind in listed(root, (), skip):
-            if kind is base.DIRECTORY and _DAY.fullmatch(name):
+        for name, kind in spool.listed(root, (), skip):
+            if kind is spool.DIRECTORY and _DAY.fullmatch(name):
                 days.append(name)
             else:
-                base.skip_entry(skip, (), name, kind, "no directory of a day")
+                spool.skip_entry(skip, (), name, kind, "no directory of a day")
         for day in sorted(days):
-            entries = sorted(listed(root, (day,), skip))
+            entries = sorted(spool.listed(root, (day,), skip))
             if not entries:
-                yield base.EmptyDirectory((day,))
+                yield EmptyDirectory((day,))
             for name, kind in entries:
-                if kind is not base.FILE or base.is_temporary(original_name(name)):
-                    base.skip_entry(skip, (day,), name, kind, "a temporary name")
-                elif (status := base.looked_at(root, (day,), name, skip)) is not None:
+                if kind is not spool.FILE or spool.is_temporary(original_name(name)):
+                    spool.skip_entry(skip, (day,), name, kind, "a temporary name")
+                elif (status := spool.looked_at(root, (day,), name, skip)) is not None:
                     yield _candidate(day, name, status.st_mtime_ns, status.st_size)
 
     def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:

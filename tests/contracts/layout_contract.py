@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.model import Candidate, Left
-from s3_uploader.spool.layouts.base import EmptyDirectory, Layout, taken_name
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.layouts.base import EmptyDirectory, Layout
+from s3_uploader.spool.root import Names, SpoolRoot, taken_name
 
 LONG_AGO = 1_600_000_000.0
 

@@ -16,22 +16,20 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Candidate, Left
-from s3_uploader.spool.layouts.base import (
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Globs, NoCandidate
+from s3_uploader.spool.root import (
     BLOCK,
     DIRECTORY,
     FILE,
-    EmptyDirectory,
-    Found,
-    Globs,
-    NoCandidate,
+    Names,
     Skip,
+    SpoolRoot,
     in_blocks,
     listed,
     looked_at,
     original_name,
     skip_entry,
 )
-from s3_uploader.spool.root import Names, SpoolRoot
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -56,7 +54,7 @@ class DatedLayout:
     """Reads a spool of the form ``location/YYYY/MM/DD/HH/mm-topic.dat``.
 
     :param settle_seconds: how long a directory's period must be over before the directory may be pruned.
-    :param globs: which of the files are candidates.
+    :param globs: which of the files are candidates; ``None`` for all.
     :param epoch_of: the time zone of the paths (:func:`epoch_function`).
     :param period_of: handles changes of the clocks: :func:`period_function`.
     :param own: the files of a share, which alone are candidates; ``None`` for all.
@@ -66,7 +64,7 @@ class DatedLayout:
         self,
         *,
         settle_seconds: float,
-        globs: Globs,
+        globs: Globs | None,
         epoch_of: EpochOf,
         period_of: PeriodOf | None = None,
         own: OwnFiles | None = None,
@@ -123,7 +121,6 @@ class DatedLayout:
         self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
     ) -> Iterator[tuple[tuple[int, ...], Found]]:
         begin = self._epoch_of(*numbers)
-        is_filtered = self._globs.are_given
         empty = True
         for entries in in_blocks(listed(root, names, skip), block):
             empty = False
@@ -137,7 +134,7 @@ class DatedLayout:
                 found = _FILE.fullmatch(original)
                 if kind is not FILE or found is None:
                     skip_entry(skip, names, name, kind, "not of the form mm-topic.dat")
-                elif is_filtered and not self._globs.admits(names, original):
+                elif self._globs is not None and not self._globs.admits(names, original):
                     skip(names, name, Left.EXCLUDED, "")
                 else:
                     files.append((int(found[1]), name, original))

@@ -14,21 +14,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core.model import Left
-from s3_uploader.spool.layouts.base import (
+from s3_uploader.spool.layouts.base import Found, Globs, NoCandidate
+from s3_uploader.spool.layouts.tree import candidates
+from s3_uploader.spool.root import (
     FILE,
-    Found,
-    Globs,
     Kind,
-    NoCandidate,
+    Names,
     Skip,
+    SpoolRoot,
     in_blocks,
     is_temporary,
     listed,
     original_name,
     skip_entry,
 )
-from s3_uploader.spool.layouts.tree import candidates
-from s3_uploader.spool.root import Names, SpoolRoot
 
 if TYPE_CHECKING:
     from s3_uploader.spool.layouts.sharing import OwnFiles
@@ -40,11 +39,11 @@ _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 class QueueLayout:
     """Reads a flat directory of URL-encoded names, oldest mtime first. Directories in it are ignored.
 
-    :param globs: which of the files are candidates.
+    :param globs: which of the files are candidates; ``None`` for all.
     :param own: the keys of a share, which alone are candidates; ``None`` for all.
     """
 
-    def __init__(self, *, globs: Globs, own: OwnFiles | None = None) -> None:
+    def __init__(self, *, globs: Globs | None, own: OwnFiles | None = None) -> None:
         self._globs = globs
         self._own = own
 
@@ -72,7 +71,7 @@ class QueueLayout:
             skip_entry(skip, (), name, kind, "a directory; the queue is flat")
         elif is_temporary(original):
             skip((), name, Left.UNMATCHED, "a temporary name")
-        elif self._globs.are_given and not self._globs.admits((), original):
+        elif self._globs is not None and not self._globs.admits((), original):
             skip((), name, Left.EXCLUDED, "")
         else:
             key = decode_key(original)

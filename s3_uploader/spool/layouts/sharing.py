@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from s3_uploader.core.model import Left
 from s3_uploader.core.shares import Share
-from s3_uploader.spool.layouts.base import DIRECTORY, Kind, Skip, original_name
-from s3_uploader.spool.root import Names
+from s3_uploader.spool.root import DIRECTORY, Kind, Names, Skip, original_name
 
 
 class OwnFiles:

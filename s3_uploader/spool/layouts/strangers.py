@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from s3_uploader.core.findings import Stranger, Strangers
 from s3_uploader.core.text import counted, shown_name
-from s3_uploader.spool.layouts.base import DIRECTORY, FILE, Globs, is_hidden, is_temporary, kind_of, original_name
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.layouts.base import Globs
+from s3_uploader.spool.root import DIRECTORY, FILE, Names, SpoolRoot, is_hidden, is_temporary, kind_of, original_name
 
 _OLD_SECONDS = 86400.0
 """Seconds after which an unmatched file is a problem, and not one that its producer is about to rename."""

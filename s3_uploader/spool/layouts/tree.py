@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Candidate, Left
-from s3_uploader.spool.layouts.base import (
+from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Globs, NoCandidate
+from s3_uploader.spool.root import (
     DIRECTORY,
     FILE,
-    EmptyDirectory,
-    Found,
-    Globs,
     Kind,
-    NoCandidate,
+    Names,
     Skip,
+    SpoolRoot,
     in_blocks,
     is_temporary,
     listed,
@@ -28,7 +27,6 @@ from s3_uploader.spool.layouts.base import (
     original_name,
     skip_entry,
 )
-from s3_uploader.spool.root import Names, SpoolRoot
 
 if TYPE_CHECKING:
     from s3_uploader.spool.layouts.sharing import OwnFiles
@@ -40,11 +38,11 @@ class TreeLayout:
     """Reads any tree.
 
     :param settle_seconds: how long an empty directory must have been unchanged before it may be pruned.
-    :param globs: which of the files are candidates.
+    :param globs: which of the files are candidates; ``None`` for all.
     :param own: the files of a share, which alone are candidates; ``None`` for all.
     """
 
-    def __init__(self, *, settle_seconds: float, globs: Globs, own: OwnFiles | None = None) -> None:
+    def __init__(self, *, settle_seconds: float, globs: Globs | None, own: OwnFiles | None = None) -> None:
         self._settle_seconds = settle_seconds
         self._globs = globs
         self._own = own
@@ -81,7 +79,7 @@ class TreeLayout:
             skip_entry(skip, names, name, kind, "a temporary name")
         elif is_temporary(original):
             skip(names, name, Left.UNMATCHED, "a temporary name")
-        elif self._globs.are_given and not self._globs.admits(names, original):
+        elif self._globs is not None and not self._globs.admits(names, original):
             skip(names, name, Left.EXCLUDED, "")
         else:
             return True

@@ -1,4 +1,4 @@
-"""The back-off that everything with retries shares, and threads that begin, or fail to within a limit."""
+"""The back-off that everything with retries shares, when a file is old enough, and threads that begin or fail."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s3_uploader.core import control
-from s3_uploader.core.control import backoff, start_thread
+from s3_uploader.core.control import backoff, start_thread, why_settling
+from s3_uploader.core.model import Candidate
+from tests.fakes import NOW
 
 
 @pytest.mark.parametrize(
@@ -167,3 +171,67 @@ def test_all_threads_are_started_so() -> None:
     starting = [path for path in package.rglob("*.py") if "threading.T" in path.read_text() and path.stem != "control"]
     assert len(starting) > 10
     assert [path for path in starting if ".start()" in path.read_text()] == []
+
+
+def settling(*, begin: float | None = None, mtime: float = -3600, settle: float = 10) -> str:
+    """Why a file is too fresh; times are relative to now."""
+    file = candidate(None if begin is None else NOW + begin)
+    return why_settling(file, int((NOW + mtime) * 1e9), NOW, settle)
+
+
+def candidate(begin: float | None) -> Candidate:
+    """A file of the minute that begins then."""
+    return Candidate(
+        directory=("room",),
+        name="file",
+        key="room/file",
+        period_begin=begin,
+        period_end=None if begin is None else begin + 60,
+        location="room",
+        mtime_ns=0,
+        size=4,
+    )
+
+
+class TestClocks:
+    @pytest.mark.parametrize(
+        ("begin", "reason"),
+        [
+            (-3600, ""),
+            (-70, ""),
+            (-69.9, "its minute ended less than 10 s ago"),
+            (-60, "its minute ended less than 10 s ago"),
+            (-59.9, "its minute is not over"),
+            (0, "its minute is not over"),
+            (0.1, ""),
+            (86400, ""),
+            (None, ""),
+        ],
+    )
+    def test_stamp(self, begin: float | None, reason: str) -> None:
+        """A stamp holds a file back around its own minute only; one in the future, or none, strands nothing."""
+        assert settling(begin=begin) == reason
+
+    @pytest.mark.parametrize(
+        ("mtime", "fresh"),
+        [(-10, False), (-9.9, True), (0, True), (300, True), (300.1, False), (86400, False)],
+    )
+    def test_mtime(self, mtime: float, fresh: bool) -> None:
+        """A file is fresh for the settle time after its last write; an mtime far in the future strands nothing."""
+        assert bool(settling(mtime=mtime)) is fresh
+
+    def test_says_how_old(self) -> None:
+        """Somebody who tries it with a file made a second ago is told why nothing moved."""
+        assert settling(mtime=-1) == "written 1 s ago, less than 10 s"
+        assert settling(mtime=5) == "written 0 s ago, less than 10 s"
+
+    @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(0, 3600))
+    def test_nothing_is_stranded(self, begin: float, mtime: float, settle: float) -> None:
+        """Whatever its times say, every file is ready once its stamp, its mtime and the tolerance are in the past."""
+        later = max(begin + 60, mtime, 0) + settle + 1
+        assert not why_settling(candidate(begin), int(mtime * 1e9), later, settle)
+
+    def test_no_settle_time(self) -> None:
+        """With a settle time of zero a file is ready the moment its minute is over."""
+        assert settling(begin=-60, mtime=0, settle=0) == ""
+        assert settling(begin=-59, mtime=0, settle=0) != ""

@@ -12,6 +12,7 @@ from s3_uploader.cli import directory
 from s3_uploader.cli.arguments import WatchOptions
 from s3_uploader.config import Config, S3Destination
 from s3_uploader.config.schema import MoveTo
+from s3_uploader.core import control
 from s3_uploader.health import diagnosis, left_files, notices, observations, standstill
 from s3_uploader.inspection import patience
 from s3_uploader.inspection import status as spool_status
@@ -22,8 +23,8 @@ from s3_uploader.remote_store.store import RemoteStore
 from s3_uploader.run import blame, flow_control, in_flight, settlement
 from s3_uploader.service import supervisor
 from s3_uploader.service import watch as watching
-from s3_uploader.spool import open_file, removal
-from s3_uploader.spool.layouts import base, dated, strangers
+from s3_uploader.spool import open_file, removal, root
+from s3_uploader.spool.layouts import dated, strangers
 from s3_uploader.stores.s3 import checksums, helpers, requests, single, waiting
 from s3_uploader.stores.s3.engines import base as engines
 from s3_uploader.stores.s3.engines import http1
@@ -39,7 +40,7 @@ _LONGEST_NAME = 255
 _COPY_THRESHOLD = inspect.signature(RemoteStore).parameters["copy_threshold"].default
 
 PROMISES: list[tuple[str, str, list[float]]] = [
-    ("guarantees.md", r"sorted in blocks of ([\d,]+)", [base.BLOCK]),
+    ("guarantees.md", r"sorted in blocks of ([\d,]+)", [root.BLOCK]),
     ("guarantees.md", r"a reserve of (\d+) KiB beside it", [RESERVE_SIZE / KIB]),
     ("guarantees.md", r"has (\d+) seconds and (\d+) KiB", [helpers.HELPER_SECONDS, helpers._MOST_BYTES / KIB]),
     ("guarantees.md", r"by more than (\d+) days", [records._LONGEST_STEP / DAY]),
@@ -51,7 +52,7 @@ PROMISES: list[tuple[str, str, list[float]]] = [
     ("guarantees.md", r"and a second for every (\d+) KiB\), a run", [in_flight._BYTES_PER_SECOND_AT_LEAST / KIB]),
     ("guarantees.md", r"One second is added for every (\d+) KiB", [engines._SLOWEST_HANDLING / KIB]),
     ("guarantees.md", r"at least (\d+) ms, usually", [removal.MOMENT_SECONDS * 1000]),
-    ("guarantees.md", r"A name of more than (\d+) bytes", [_LONGEST_NAME + 1 - len(base.taken_name("x") or "")]),
+    ("guarantees.md", r"A name of more than (\d+) bytes", [_LONGEST_NAME + 1 - len(root.taken_name("x") or "")]),
     ("why-a-file-waits.md", r"more than ([\d,]+) bytes", [requests.MAXIMUM_KEY_BYTES]),
     ("why-a-file-waits.md", r"`settle_seconds` \((\d+)\)", [_DEFAULTS["settle_seconds"]]),
     ("coming-from.md", r"`settle_seconds` \((\d+)\)", [_DEFAULTS["settle_seconds"]]),
@@ -96,7 +97,7 @@ IN_WORDS: list[tuple[str, str, float]] = [
     ("guarantees.md", "In trouble the pauses grow to a minute", watching._LONGEST_PAUSE / MINUTE),
     ("why-a-file-waits.md", "retried after a minute at most", rows.FIRST_PAUSE / MINUTE),
     ("why-a-file-waits.md", "pauses of up to six hours", rows.LONGEST_PAUSE / (6 * HOUR)),
-    ("why-a-file-waits.md", "more than five minutes in the future", base.FUTURE_TOLERANCE / (5 * MINUTE)),
+    ("why-a-file-waits.md", "more than five minutes in the future", control.FUTURE_TOLERANCE / (5 * MINUTE)),
     ("why-a-file-waits.md", "After a day such a file becomes a problem", strangers._OLD_SECONDS / DAY),
     ("why-a-file-waits.md", "a minute older than `settle_seconds`", open_file.LONG_AGO_SECONDS / MINUTE),
     ("several-spools.md", "up to eight at the same time", directory.AT_ONCE / 8),

@@ -31,12 +31,11 @@ from s3_uploader.ledger.rows import FailingRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.spool import open_file
-from s3_uploader.spool.layouts.base import Skip
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import RemovalBatch
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.root import Skip, SpoolRoot
 from tests import fakes
 from tests.changes import append, overwrite, overwrite_and_put_mtime_back
 from tests.fakes import (

@@ -22,8 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from s3_uploader.core.errors import Scope
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
-from s3_uploader.spool.layouts.base import original_name
 from s3_uploader.spool.move_target import MoveTarget
+from s3_uploader.spool.root import original_name
 from tests.fakes import FakeStore, Harness, Put, failing, out_of_time, stored_but_failing
 
 NAMES = ["a/1", "a/2", "b/c/1", "x" * 255, "a/.1.s3u"]

@@ -14,12 +14,12 @@ import pytest
 from s3_uploader.core import files
 from s3_uploader.core.model import Left
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.layouts.base import Globs, listed
+from s3_uploader.spool.layouts.base import Globs
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.queue import QueueLayout
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.lock_file import Holder
-from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.root import SpoolRoot, listed
 
 NO_GLOBS = Globs(include=[], exclude=[])
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -20,11 +21,14 @@ from s3_uploader.spool.mounts import (
     Directory,
     FileSystem,
     KnownMounts,
+    ReadOnlySpool,
     file_system_of,
     foreign_file_system,
+    refuse_read_only,
     refuse_silent,
     why_wrong,
 )
+from s3_uploader.spool.root import SpoolRoot
 
 ROOT = FileSystem(type="ext4", device="8:1", source="/dev/sda1", is_root=True, identity="aa")
 DISK = FileSystem(type="ext4", device="8:17", source="/dev/sdb1", is_root=False, identity="bb")
@@ -220,3 +224,10 @@ def test_types(types: dict[int, str], expected: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(mounts, "mount_of", lambda descriptor: overlay)
     monkeypatch.setattr(mounts, "file_system_at", lambda descriptor: types.get(0 if descriptor == 0 else 1, "ext4"))
     assert foreign_file_system(0) == expected
+
+
+def test_read_only(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spool on a file system that is read-only is refused as a whole."""
+    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(ReadOnlySpool, match="nothing can be removed"):
+        refuse_read_only(root)

@@ -1,4 +1,4 @@
-"""When a file is ready: the two clocks, the probe for a writer, and a second look where writers are not seen."""
+"""Whether a file is ready: the probe for a writer, a second look where writers are not seen, and its removal."""
 
 from __future__ import annotations
 
@@ -13,88 +13,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from s3_uploader.core import procfs
-from s3_uploader.core.model import Candidate, Fingerprint
+from s3_uploader.core.model import Fingerprint
 from s3_uploader.spool import open_file
-from s3_uploader.spool.layouts.base import why_settling
+from s3_uploader.spool.check import unseen_in_words
 from s3_uploader.spool.mounts import foreign_file_system
-from s3_uploader.spool.open_file import (
-    Sightings,
-    is_being_written,
-    release_lease,
-    take_lease,
-    unseen_in_words,
-)
+from s3_uploader.spool.open_file import Removable, Sightings, is_being_written, release_lease, take_lease
 from s3_uploader.spool.probe import remove_left
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NOW
-
-
-def settling(*, begin: float | None = None, mtime: float = -3600, settle: float = 10) -> str:
-    """Why a file is too fresh; times are relative to now."""
-    file = candidate(None if begin is None else NOW + begin)
-    return why_settling(file, int((NOW + mtime) * 1e9), NOW, settle)
-
-
-def candidate(begin: float | None) -> Candidate:
-    """A file of the minute that begins then."""
-    return Candidate(
-        directory=("room",),
-        name="file",
-        key="room/file",
-        period_begin=begin,
-        period_end=None if begin is None else begin + 60,
-        location="room",
-        mtime_ns=0,
-        size=4,
-    )
-
-
-class TestClocks:
-    @pytest.mark.parametrize(
-        ("begin", "reason"),
-        [
-            (-3600, ""),
-            (-70, ""),
-            (-69.9, "its minute ended less than 10 s ago"),
-            (-60, "its minute ended less than 10 s ago"),
-            (-59.9, "its minute is not over"),
-            (0, "its minute is not over"),
-            (0.1, ""),
-            (86400, ""),
-            (None, ""),
-        ],
-    )
-    def test_stamp(self, begin: float | None, reason: str) -> None:
-        """A stamp holds a file back around its own minute only; one in the future, or none, strands nothing."""
-        assert settling(begin=begin) == reason
-
-    @pytest.mark.parametrize(
-        ("mtime", "fresh"),
-        [(-10, False), (-9.9, True), (0, True), (300, True), (300.1, False), (86400, False)],
-    )
-    def test_mtime(self, mtime: float, fresh: bool) -> None:
-        """A file is fresh for the settle time after its last write; an mtime far in the future strands nothing."""
-        assert bool(settling(mtime=mtime)) is fresh
-
-    def test_says_how_old(self) -> None:
-        """Somebody who tries it with a file made a second ago is told why nothing moved."""
-        assert settling(mtime=-1) == "written 1 s ago, less than 10 s"
-        assert settling(mtime=5) == "written 0 s ago, less than 10 s"
-
-    @given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.floats(0, 3600))
-    def test_nothing_is_stranded(self, begin: float, mtime: float, settle: float) -> None:
-        """Whatever its times say, every file is ready once its stamp, its mtime and the tolerance are in the past."""
-        later = max(begin + 60, mtime, 0) + settle + 1
-        assert not why_settling(candidate(begin), int(mtime * 1e9), later, settle)
-
-    def test_no_settle_time(self) -> None:
-        """With a settle time of zero a file is ready the moment its minute is over."""
-        assert settling(begin=-60, mtime=0, settle=0) == ""
-        assert settling(begin=-59, mtime=0, settle=0) != ""
 
 
 @pytest.fixture
@@ -331,3 +259,58 @@ def test_words() -> None:
     """What a person is told names the file system, or the file and the permission."""
     assert "nfs4" in unseen_in_words("nfs4", "a")
     assert "CAP_LEASE" in unseen_in_words("", "a")
+
+
+class Disk:
+    """Answers of ``fstatvfs``."""
+
+    def __init__(self, *, read_only: bool) -> None:
+        self.f_flag = os.ST_RDONLY if read_only else 0
+
+
+def test_writable(root: SpoolRoot) -> None:
+    """An ordinary directory is accepted, and so is one that has vanished."""
+    assert Removable(root).why_not(("d",), owner=os.geteuid()) is None
+    assert Removable(root).why_not(("gone",), owner=os.geteuid()) is None
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_not_writable(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, read_only: bool) -> None:
+    """A directory that this user may not write to is told from a file system that nobody may; it is asked once."""
+    asked: list[Any] = []
+
+    def access(*arguments: Any, **options: Any) -> bool:
+        asked.append(arguments)
+        return False
+
+    monkeypatch.setattr(os, "access", access)
+    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: Disk(read_only=read_only))
+    known = Removable(root)
+    reason = known.why_not(("d",), owner=os.geteuid())
+    assert reason is not None
+    assert ("read-only" in reason[0]) is read_only
+    assert known.why_not(("d",), owner=0) == reason
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("flag", [0x10, 0x20])
+def test_attributes(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, flag: int) -> None:
+    """What chattr has made immutable or append-only keeps its names, also for root."""
+    monkeypatch.setattr(fcntl, "ioctl", lambda descriptor, request, buffer: flag.to_bytes(4, "little") + bytes(4))
+    reason = Removable(root).why_not(("d",), owner=os.geteuid())
+    assert reason is not None
+    assert "chattr" in reason[0]
+
+
+def test_sticky(root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sticky directory of somebody else only one's own files can be removed."""
+    (tmp_path / "d").chmod(0o1777)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr("s3_uploader.spool.open_file.has_capability", lambda number: False)
+    known = Removable(root)
+    assert known.why_not(("d",), owner=12345) is None
+    reason = known.why_not(("d",), owner=4711)
+    assert reason is not None
+    assert "sticky" in reason[0]
+    monkeypatch.setattr("s3_uploader.spool.open_file.has_capability", lambda number: True)
+    assert Removable(root).why_not(("d",), owner=4711) is None

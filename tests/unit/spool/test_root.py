@@ -1,12 +1,12 @@
-"""The spool's root: what is refused, that nothing leads out of it, and whether files can be removed from it."""
+"""The spool's root: what is refused, and that nothing leads out of it."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ import pytest
 
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Left
-from s3_uploader.spool.layouts.base import listed
-from s3_uploader.spool.root import ReadOnlySpool, Removable, SpoolRoot, refuse_read_only, why_not_opened
+from s3_uploader.spool.root import SpoolRoot, listed, why_not_opened
 from tests.fakes import Skips, write
 
 
@@ -266,64 +265,15 @@ class TestStale:
         assert open_descriptors() <= before
 
 
-class Disk:
-    """Answers of ``fstatvfs``."""
+def test_too_many_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without free descriptors is told so, though it can open no module either."""
 
-    def __init__(self, *, read_only: bool) -> None:
-        self.f_flag = os.ST_RDONLY if read_only else 0
+    def fail(*arguments: object, **options: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-
-def test_writable(root: SpoolRoot) -> None:
-    """An ordinary directory is accepted, and so is one that has vanished."""
-    assert Removable(root).why_not(("d",), owner=os.geteuid()) is None
-    assert Removable(root).why_not(("gone",), owner=os.geteuid()) is None
-    refuse_read_only(root)
-
-
-@pytest.mark.parametrize("read_only", [False, True])
-def test_not_writable(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, read_only: bool) -> None:
-    """A directory that this user may not write to is told from a file system that nobody may; it is asked once."""
-    asked: list[Any] = []
-
-    def access(*arguments: Any, **options: Any) -> bool:
-        asked.append(arguments)
-        return False
-
-    monkeypatch.setattr(os, "access", access)
-    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: Disk(read_only=read_only))
-    known = Removable(root)
-    reason = known.why_not(("d",), owner=os.geteuid())
-    assert reason is not None
-    assert ("read-only" in reason[0]) is read_only
-    assert known.why_not(("d",), owner=0) == reason
-    assert len(asked) == 1
-
-
-def test_read_only(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spool on a file system that is read-only is refused as a whole."""
-    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: Disk(read_only=True))
-    with pytest.raises(ReadOnlySpool, match="nothing can be removed"):
-        refuse_read_only(root)
-
-
-@pytest.mark.parametrize("flag", [0x10, 0x20])
-def test_attributes(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, flag: int) -> None:
-    """What chattr has made immutable or append-only keeps its names, also for root."""
-    monkeypatch.setattr(fcntl, "ioctl", lambda descriptor, request, buffer: flag.to_bytes(4, "little") + bytes(4))
-    reason = Removable(root).why_not(("d",), owner=os.geteuid())
-    assert reason is not None
-    assert "chattr" in reason[0]
-
-
-def test_sticky(root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a sticky directory of somebody else only one's own files can be removed."""
-    (tmp_path / "d").chmod(0o1777)
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    monkeypatch.setattr("s3_uploader.spool.root.has_capability", lambda number: False)
-    known = Removable(root)
-    assert known.why_not(("d",), owner=12345) is None
-    reason = known.why_not(("d",), owner=4711)
-    assert reason is not None
-    assert "sticky" in reason[0]
-    monkeypatch.setattr("s3_uploader.spool.root.has_capability", lambda number: True)
-    assert Removable(root).why_not(("d",), owner=4711) is None
+    monkeypatch.delitem(sys.modules, "s3_uploader.spool.not_opened", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fail)
+        with pytest.raises(SpoolError) as caught:
+            SpoolRoot(str(tmp_path))
+    assert "cannot be opened: Too many open files" in caught.value.message

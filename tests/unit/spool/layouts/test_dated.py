@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3_uploader.core.control import why_settling
 from s3_uploader.core.model import Candidate, Left
-from s3_uploader.spool.layouts import base, dated
-from s3_uploader.spool.layouts.base import EmptyDirectory, Globs, why_settling
+from s3_uploader.spool.layouts import dated
+from s3_uploader.spool.layouts.base import EmptyDirectory, Globs
 from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function, period_function, utc_epoch
 from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.spool.root import in_blocks as all_in_blocks
 from tests.fakes import NO_GLOBS, NOW, Skips, write
 
 
@@ -158,7 +160,7 @@ class TestScan:
 
         def in_blocks(items: Iterator[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
             sizes.append(size)
-            return base.in_blocks(items, size)
+            return all_in_blocks(items, size)
 
         monkeypatch.setattr(dated, "in_blocks", in_blocks)
         expected = {f"{place}/2020/01/01/00/{minute:02}-x.dat" for place in "abcd" for minute in range(7)}
