@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 import struct
+import sys
 from collections.abc import Callable
 from typing import BinaryIO, TextIO
 
@@ -23,7 +24,9 @@ _USUAL = 1024
 """The soft limit nearly everywhere, where it cannot be asked for."""
 _FEWEST = 2
 _CHUNK = 65536
-_FULL_PIPE_SECONDS = 1.0
+_PIPE_BUF = 4096
+_PATIENCE_SECONDS = 30.0
+"""How long a reader may take nothing: one that does something slow with each line is given its lines."""
 _MOST_LINKS = 40
 """How many links the kernel follows in one path (``path_resolution(7)``)."""
 
@@ -107,12 +110,12 @@ def stream_writer(stream: TextIO | None, *, encoding: str | None = None) -> Call
     if stream is None:
         return lambda text: None
     try:
-        descriptor = stream.fileno()
+        write = _Writer(stream.fileno()).write
         stream.flush()
     except (OSError, ValueError):  # io.UnsupportedOperation is both: a stream that is not a file
         return lambda text: _write_to_object(stream, text)
     chosen = encoding or stream.encoding or "utf-8"
-    return lambda text: _write_to_descriptor(descriptor, text.encode(chosen, "backslashreplace"))
+    return lambda text: write(text.encode(chosen, "backslashreplace"))
 
 
 def _write_to_object(stream: TextIO, text: str) -> None:
@@ -123,23 +126,46 @@ def _write_to_object(stream: TextIO, text: str) -> None:
         pass
 
 
-def _write_to_descriptor(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:
-            # Somebody made the pipe non-blocking, and its reader is slow: wait a little, then drop the lines.
-            if not _becomes_writable(descriptor):
+class _Writer:
+    """Writes to a descriptor, and never fails or waits long: a reader that hangs must not hang its writer, too.
+
+    Into a pipe it writes so few bytes at once that the call does not wait if there is room for any. Once the reader
+    has taken nothing for too long, everything is dropped until it goes on.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._at_once = sys.maxsize if stat.S_ISREG(os.fstat(descriptor).st_mode) else _PIPE_BUF
+        self._patience = _PATIENCE_SECONDS
+        self._within_line = False
+
+    def write(self, data: bytes) -> None:
+        """Write what can be written."""
+        view = memoryview(b"\n" + data if self._within_line else data)
+        while view:
+            if not _becomes_writable(self._descriptor, self._patience):
+                self._patience = 0.0
                 return
-        except OSError:  # closed, a full disk, a lost terminal
-            return
+            try:
+                written = os.write(self._descriptor, view[: self._at_once])
+            except BlockingIOError:  # another process was quicker
+                continue
+            except OSError:  # closed, a full disk, a lost terminal
+                return
+            self._patience = _PATIENCE_SECONDS
+            self._within_line = written < len(view) and view[written - 1] != ord("\n")
+            view = view[written:]
 
 
-def _becomes_writable(descriptor: int) -> bool:
-    import select
+def _becomes_writable(descriptor: int, seconds: float) -> bool:
+    try:
+        import select
 
-    return bool(select.select([], [descriptor], [], _FULL_PIPE_SECONDS)[1])
+        wanted = select.poll()
+    except ImportError:  # no descriptor is left to load it
+        return True
+    wanted.register(descriptor, select.POLLOUT)
+    return bool(wanted.poll(seconds * 1000))
 
 
 def keep_owner(descriptor: int, status: os.stat_result) -> None:

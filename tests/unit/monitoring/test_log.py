@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import logging
@@ -634,7 +635,7 @@ def test_a_slow_reader_is_waited_for_but_not_for_ever(
     answers += [some, refuse]
     with open(tmp_path / "log", "w", encoding="utf-8") as stream, Log(stream, clock=lambda: NOW) as log:
         monkeypatch.setattr("s3_uploader.core.files.os.write", write)
-        monkeypatch.setattr(files, "_becomes_writable", lambda descriptor: becomes_writable)
+        monkeypatch.setattr(files, "_becomes_writable", lambda descriptor, seconds: becomes_writable or not written)
         log(Notice("error", "a sentence"))
         monkeypatch.undo()
     line = f"{SEED_TIME} -  ERROR - a sentence\n".encode()
@@ -644,9 +645,27 @@ def test_a_slow_reader_is_waited_for_but_not_for_ever(
 def test_a_writable_pipe_is_known() -> None:
     """Waiting ends as soon as the reader has read."""
     reader, writer = os.pipe()
-    assert files._becomes_writable(writer)
+    assert files._becomes_writable(writer, 1.0)
     os.close(reader)
     os.close(writer)
+
+
+def test_a_reader_that_hangs_does_not_hang_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full pipe is waited for once; then lines are dropped until the reader goes on, and begin on a line."""
+    monkeypatch.setattr(files, "_PATIENCE_SECONDS", 0.3)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    begun = time.monotonic()
+    with os.fdopen(writer, "w", encoding="utf-8") as stream, Log(stream, clock=lambda: NOW) as log:
+        log(Notice("error", "x" * 4090))
+        for _ in range(100):
+            log(Notice("error", "lost"))
+        assert 0.2 < time.monotonic() - begun < 10
+        first = os.read(reader, 8192)
+        log(Notice("error", "the reader goes on"))
+        assert first.endswith(b"x")
+        assert os.read(reader, 8192) == f"\n{SEED_TIME} -  ERROR - the reader goes on\n".encode()
+    os.close(reader)
 
 
 # ------------------------------------------------------------------------------------------------ logging
