@@ -162,9 +162,10 @@ class TestProcess:
                 stop(timeout=0)
             real(wakeup)
 
+        # Made before there is a watch, because that wakes itself, too.
+        caller = threading.Thread(target=lambda: stop(), daemon=True)
         monkeypatch.setattr(Wakeup, "set", wake)
         stop = s3_uploader.process(settings)
-        caller = threading.Thread(target=stop, daemon=True)
         caller.start()
         caller.join(20)
         assert interrupted
