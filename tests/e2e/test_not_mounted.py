@@ -104,7 +104,7 @@ def test_a_destination_that_does_not_answer(site: Site, mounts: Mounts, tmp_path
         finished = site.run("run", "--max-runtime", "2", timeout=30)
         assert finished.code == 3
         assert f"The destination {archive} does not answer" in finished.stderr
-        assert f"The destination {archive} does not answer" in site.run("status", timeout=30).stdout
+        assert f"because the destination {archive} does not answer" in site.run("status", timeout=30).stdout
     assert len(site.left()) == 1
     assert site.run().code == 0
     assert len(contents(tmp_path / "below")) == 1
