@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
 import stat
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import shown_name, shown_size
 from s3_uploader.ledger.schema import VERSION, ForeignFile
 
 FILES_ARE_KEPT = "Until then no file is deleted."
@@ -34,6 +35,9 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
             fact, remedy = "the file system takes no more files", f"Remove files beside {place}: it has no free inodes."
     elif is_vague and not reading and _is_over_quota(directory):
         fact, remedy, code = "the quota is used up", f"Free space for {place}, or raise the quota.", "DiskFull"
+    elif is_vague and not reading and (limit := _size_limit(path)):
+        fact = f"this process may write no files of more than {shown_size(limit)}"
+        remedy = "Raise the limit (ulimit -f, LimitFSIZE= of a unit)."
     elif "readonly database" in text:
         fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
     elif is_vague and not _may_be_file(path):
@@ -171,6 +175,22 @@ def _is_over_quota(directory: str) -> bool:
     except OSError as error:
         return error.errno == errno.EDQUOT
     return False
+
+
+def _size_limit(path: str) -> int | None:
+    """The limit of the size of files, if a file of the ledger has reached it. SQLite calls that an I/O error, too."""
+    import resource
+
+    limit = resource.RLIM_INFINITY
+    with contextlib.suppress(OSError):  # a sandbox may forbid to ask
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    largest = 0
+    for suffix in ("", "-wal", "-journal"):
+        with contextlib.suppress(OSError):
+            largest = max(largest, os.stat(path + suffix).st_size)
+    return limit if largest + _A_LITTLE > limit else None
 
 
 def _has_no_descriptors() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -89,3 +90,16 @@ def test_too_many_open_files_are_called_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     assert "this program has too many files open" in error.message
     assert "ulimit -n" in error.hint
+
+
+@pytest.mark.parametrize(("size", "limit"), [(900_000, 1_000_000), (0, 100_000)])
+def test_a_limit_of_the_size_of_files_is_no_failing_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, limit: int
+) -> None:
+    """Where ulimit stops a ledger, nobody is sent to look for a broken disk; a limit out of reach is not blamed."""
+    (tmp_path / "ledger.sqlite3-wal").write_bytes(bytes(size))
+    for allowed, is_blamed in [(limit, True), (limit + 1_000_000, False), (resource.RLIM_INFINITY, False)]:
+        monkeypatch.setattr(resource, "getrlimit", lambda which, allowed=allowed: (allowed, allowed))
+        error = explained(sqlite3.OperationalError("disk I/O error"), str(tmp_path / "ledger.sqlite3"))
+        assert ("may write no files of more than" in error.message) is is_blamed
+        assert ("ulimit -f" in error.hint) is is_blamed
