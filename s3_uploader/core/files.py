@@ -312,15 +312,16 @@ def free_descriptors() -> int:
     return max(3 * _FEWEST, soft - used - _RESERVE)
 
 
-def shared_descriptors(descriptors: int, *, connections: int) -> tuple[int, int]:
+def shared_descriptors(descriptors: int, *, connections: int, of_upload: int = 1) -> tuple[int, int]:
     """Divide descriptors between files and connections.
 
     A file stays open until it is removed, longer than a connection is used for it, so files get more.
 
     :param connections: most connections that are useful.
+    :param of_upload: how many descriptors an upload in flight has, with its connection.
     """
-    for_connections = min(connections, max(1, descriptors // 3))
-    return max(_FEWEST, descriptors - for_connections), for_connections
+    for_connections = min(connections, max(1, descriptors // (2 + of_upload)))
+    return max(_FEWEST, descriptors - of_upload * for_connections), for_connections
 
 
 def try_flock(descriptor: int, *, shared: bool = False) -> bool | None:

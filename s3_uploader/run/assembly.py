@@ -188,7 +188,7 @@ def limits_of(config: Config, *, of: int = 1) -> Limits:
 
     :param of: how many processes it has, of which this is one.
     """
-    open_files, connections = shared_descriptors(free_descriptors(), connections=config.destination.max_concurrency)
+    open_files, connections = _descriptors(config)
     return Limits(
         settle_seconds=config.settle_seconds,
         upload_timeout_seconds=config.upload_timeout_seconds,
@@ -196,6 +196,15 @@ def limits_of(config: Config, *, of: int = 1) -> Limits:
         max_in_flight=connections,
         max_open_files=open_files,
         max_bytes_in_flight=MAX_BYTES_IN_FLIGHT // of,
+    )
+
+
+def _descriptors(config: Config) -> tuple[int, int]:
+    """How many files may be open, and how many connections."""
+    return shared_descriptors(
+        free_descriptors(),
+        connections=config.destination.max_concurrency,
+        of_upload=2 if compression_formats(config) else 1,
     )
 
 
@@ -294,7 +303,7 @@ def s3_store(
     for name in ("on_conflict", "minimum_proof"):
         del settings[name]
     # Also the parts of a single file leave the descriptors that files and directories need.
-    _, settings["max_concurrency"] = shared_descriptors(free_descriptors(), connections=bucket.max_concurrency)
+    settings["max_concurrency"] = _descriptors(config)[1]
     return s3.create(
         **settings,
         # Permissions may be limited to the prefix: the probe of `check` goes there too.

@@ -33,12 +33,28 @@ def test_few_descriptors_are_fewer_files_at_once(site: Site, fault_server: Fault
     assert finished.sentences("WARNING") == []
 
 
+def many_directories(site: Site) -> None:
+    """Write 300 files, each in a directory of its own."""
+    for number in range(300):
+        site.file(f"bedroom/2020/11/{number % 30 + 1:02}/{number // 30:02}/46-topic.dat")
+
+
 def test_few_descriptors_are_enough_for_claims(site: Site, fault_server: FaultServer, tmp_path: Path) -> None:
     """A run that claims its files has two trees open, and ships everything with few descriptors, too."""
     site.ship_to(fault_server, claim_dir=str(tmp_path / "claims"))
-    for number in range(300):
-        site.file(f"bedroom/2020/11/{number % 30 + 1:02}/{number // 30:02}/46-topic.dat")
+    many_directories(site)
     finished = site.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)))
+    assert finished.code == 0
+    assert site.left() == {}
+    assert finished.sentences("WARNING") == []
+
+
+def test_few_descriptors_are_enough_to_compress(site: Site, fault_server: FaultServer) -> None:
+    """The compressed bytes of each upload in flight have a descriptor, too."""
+    site.ship_to(fault_server, compress="gzip")
+    fault_server.latency_seconds = 0.1
+    many_directories(site)
+    finished = site.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (90, 90)))
     assert finished.code == 0
     assert site.left() == {}
     assert finished.sentences("WARNING") == []

@@ -23,7 +23,7 @@ import msgspec
 
 from s3_uploader.core.errors import EngineUnavailable, StoreError, UploadCancelled
 from s3_uploader.core.extras import installing
-from s3_uploader.core.files import write_all
+from s3_uploader.core.files import OUT_OF_DESCRIPTORS, write_all
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import Compression, PutOptions, Source, Store
@@ -38,6 +38,8 @@ IN_MEMORY = 2**20
 """The compressed bytes of a file of up to this size are kept in memory, of a larger one in a file without a name."""
 
 _PIECE = 2**18
+_DESCRIPTOR_SECONDS = 5.0
+_LOOK_SECONDS = 0.05
 _GZIP_HEADER = bytes.fromhex("1f8b08040000000000ff") + struct.pack("<H", 36) + b"s3" + struct.pack("<H", 32)
 
 
@@ -161,7 +163,7 @@ class CompressingStore(PassingStore):
         self._store.close(timeout=timeout)
 
     def _send(self, job: _Job, key: str, options: PutOptions, compression: Compression, replaces: str) -> None:
-        packed = open_packed(job.source.size, self._directory)
+        packed = self._open_packed(job)
         try:
             size, sha256 = pack(job.source, packed, compression, go_on=job.look_whether_over)
             own = msgspec.structs.replace(
@@ -196,6 +198,21 @@ class CompressingStore(PassingStore):
 
         stored.add_done_callback(done)
 
+    def _open_packed(self, job: _Job) -> int:
+        """Make room for the compressed bytes; without descriptors, as soon as others have freed one.
+
+        :raises StoreError: if none can be made.
+        """
+        ends_at = time.monotonic() + _DESCRIPTOR_SECONDS
+        while True:
+            try:
+                return open_packed(job.source.size, self._directory)
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS or time.monotonic() > ends_at:
+                    raise _no_room(error) from None
+            job.look_whether_over()
+            time.sleep(_LOOK_SECONDS)
+
     def _finish(self, job: _Job, outcome: Receipt | BaseException) -> None:
         self._jobs.discard(job)
         if isinstance(outcome, Receipt):
@@ -207,15 +224,12 @@ class CompressingStore(PassingStore):
 def open_packed(size: int, directory: str) -> int:
     """A private descriptor for the compressed bytes of a file of that size.
 
-    :raises StoreError: if none can be made.
+    :raises OSError: if none can be made.
     """
-    try:
-        if size <= IN_MEMORY and hasattr(os, "memfd_create"):
-            return os.memfd_create("s3-uploader", os.MFD_CLOEXEC)
-        with tempfile.TemporaryFile(dir=directory) as file:
-            return os.dup(file.fileno())
-    except OSError as error:
-        raise _no_room(error) from None
+    if size <= IN_MEMORY and hasattr(os, "memfd_create"):
+        return os.memfd_create("s3-uploader", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        return os.dup(file.fileno())
 
 
 def close_packed(packed: int) -> None:
@@ -262,7 +276,9 @@ def _no_room(error: OSError) -> StoreError:
         f"The compressed bytes could not be stored before the upload: {error.strerror}.",
         code="NoRoomToCompress",
         origin=Origin.NO_ROOM_HERE,
-        hint="Large files are compressed into the state directory first. Make room there, or move it with state_dir.",
+        hint="Raise the limit of open files (ulimit -n)."
+        if error.errno in OUT_OF_DESCRIPTORS
+        else "Large files are compressed into the state directory first. Make room there, or move it with state_dir.",
     )
 
 

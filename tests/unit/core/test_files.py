@@ -149,12 +149,13 @@ def test_names_of_open_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("descriptors", [0, 1, 6, 100, 200, 1000, 65536])
 @pytest.mark.parametrize("connections", [1, 2, 256])
-def test_files_and_connections_fit_together(descriptors: int, connections: int) -> None:
+@pytest.mark.parametrize("of_upload", [1, 2])
+def test_files_and_connections_fit_together(descriptors: int, connections: int, of_upload: int) -> None:
     """However few there are, something can go on; however many, no more connections than wanted."""
-    files, for_connections = shared_descriptors(descriptors, connections=connections)
+    files, for_connections = shared_descriptors(descriptors, connections=connections, of_upload=of_upload)
     assert 1 <= for_connections <= connections
     assert files >= 2
-    assert files + for_connections <= max(descriptors, 3)
+    assert files + of_upload * for_connections <= max(descriptors, 2 + of_upload)
 
 
 def test_many_descriptors_limit_nothing() -> None:

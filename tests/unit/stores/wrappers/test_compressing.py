@@ -245,6 +245,31 @@ def test_a_full_disk_is_said_in_words(
     assert not inner.got
 
 
+@pytest.mark.parametrize("refusals", [3, 10**9])
+def test_a_lack_of_descriptors_is_waited_for(
+    store: CompressingStore, open_file: Callable[[bytes], Source], monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """Other uploads free descriptors; if none does, the advice is not to make room on a disk."""
+    source, create = open_file(b"x"), os.memfd_create
+    left = [refusals]
+
+    def refuse(*arguments: Any) -> int:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return create(*arguments)
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    monkeypatch.setattr("s3_uploader.stores.wrappers.compressing._LOOK_SECONDS", 0.001)
+    if refusals == 3:
+        put(store, source)
+        return
+    monkeypatch.setattr("s3_uploader.stores.wrappers.compressing._DESCRIPTOR_SECONDS", 0.05)
+    with pytest.raises(StoreError, match="Too many open files") as caught:
+        put(store, source)
+    assert "ulimit -n" in caught.value.hint
+
+
 def test_a_deadline_ends_the_work(store: CompressingStore, open_file: Callable[[bytes], Source]) -> None:
     """What could not be compressed in time is given up like any late upload."""
     with pytest.raises(UploadCancelled) as caught:
