@@ -13,8 +13,8 @@ from s3_uploader.core.text import shown_name, shown_size
 from s3_uploader.ledger.schema import VERSION, ForeignFile
 
 FILES_ARE_KEPT = "Until then no file is deleted."
-_FILES = 3
-"""How many files a ledger has: itself, its write-ahead log, and the index of that."""
+_FILES = 4
+"""How many files a ledger has open: itself, its write-ahead log, the index of that, and for moments its directory."""
 _A_LITTLE = 256 * 1024
 """Bytes to write for a test: more than a transaction needs."""
 

@@ -78,10 +78,14 @@ def test_a_quota_is_called_so(text: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_too_many_open_files_are_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader of many ledgers is not advised to check the permissions of a single one."""
+    """A reader of many ledgers is not advised to check the permissions of a single one. Three are too few."""
+    left, real = [3], os.open
 
-    def refuse(*arguments: object) -> int:
-        raise OSError(errno.EMFILE, "Too many open files")
+    def refuse(path: str, flags: int) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, flags)
 
     monkeypatch.setattr(os, "open", refuse)
     error = explained(
