@@ -179,11 +179,12 @@ def _is_over_quota(directory: str) -> bool:
 
 def _size_limit(path: str) -> int | None:
     """The limit of the size of files, if a file of the ledger has reached it. SQLite calls that an I/O error, too."""
-    import resource
+    try:
+        import resource
 
-    limit = resource.RLIM_INFINITY
-    with contextlib.suppress(OSError):  # a sandbox may forbid to ask
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    except (ImportError, OSError):  # no descriptor is left to load it, or a sandbox forbids to ask
+        return None
     if limit == resource.RLIM_INFINITY:
         return None
     largest = 0
