@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.core.errors import ConfigError
+from s3_uploader.core.errors import NOT_JSON, ConfigError
 
 _TOKEN = re.compile(
     rb'(?P<string>"(?:[^"\\]|\\.)*")|(?P<comment>//[^\r\n]*|/\*.*?\*/)|(?P<comma>,)|(?P<space>[ \t\r\n]+)|.', re.DOTALL
@@ -44,7 +44,7 @@ def decoded(text: bytes, *, source: str) -> Any:
     """
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         where, at = _where(text, str(error))
         raise ConfigError(source, [f"is not valid JSON: {where}"], hint=_meant_by(text, at, where)) from None
 

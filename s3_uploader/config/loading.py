@@ -16,7 +16,7 @@ import msgspec
 
 from s3_uploader.config.destinations import S3Destination, contradictions_of
 from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, MoveTo, fields_of, hints_of
-from s3_uploader.core.errors import ConfigError
+from s3_uploader.core.errors import NOT_JSON, ConfigError
 from s3_uploader.core.files import read_pipe
 from s3_uploader.core.text import shown_value
 
@@ -166,7 +166,7 @@ def _decoded(text: bytes, *, source: str) -> Any:
     text = text.removeprefix(b"\xef\xbb\xbf")
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_JSON:
         from s3_uploader.config.jsonc import decoded, plain
 
         text = plain(text)

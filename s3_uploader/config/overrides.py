@@ -17,6 +17,7 @@ import msgspec
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, hints_of, is_secret
+from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.core.text import without_passwords
 
 PREFIX = "S3_UPLOADER_"
@@ -189,7 +190,7 @@ def _read(text: str, hint: Any) -> Any:
     if (is_structured and text.lstrip()[:1] in ("{", "[")) or int in members or float in members:
         try:
             return msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeError):
+        except NOT_JSON:
             return text
     return text
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.errors import LockHeld, StateError, UploaderError
+from s3_uploader.core.errors import NOT_JSON, LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice, StrangersFound
 from s3_uploader.core.findings import Cause, Problem, Strangers
 from s3_uploader.core.model import Candidate, Left, RunCounters, RunReport, Untouchable, overdue
@@ -58,7 +58,7 @@ class Seen(msgspec.Struct, kw_only=True, omit_defaults=True):
     @classmethod
     def recalled(cls, memory: Memory) -> Seen:
         """Recall the notices; none if they cannot be read."""
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(*NOT_JSON):
             return msgspec.json.decode(memory.get(MEMORY_NAME) or NOTHING_SEEN, type=cls)
         return cls()
 

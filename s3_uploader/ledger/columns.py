@@ -104,7 +104,7 @@ def run_row(values: tuple[Any, ...]) -> RunRow:
         for name in ("host", "destination", "message"):
             fields[name] = restored(fields[name])
         return msgspec.convert(fields, RunRow)
-    except (msgspec.MsgspecError, UnicodeError, TypeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, TypeError, RecursionError) as error:
         raise _damaged(f"a run: {error}") from None
 
 

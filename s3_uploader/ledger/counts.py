@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.ledger import coverage
 from s3_uploader.ledger.coverage import ALWAYS, Coverage, Span
 
@@ -236,7 +237,7 @@ def _likely_identity(connection: sqlite3.Connection) -> str:
 def _merged(text: str) -> dict[str, Known]:
     try:
         return msgspec.json.decode(text, type=dict[str, Known]) if text else {}
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return {}
 
 

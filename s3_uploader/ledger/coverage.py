@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.ledger.columns import restored
 from s3_uploader.ledger.pages import Read
 from s3_uploader.ledger.records import stored
@@ -53,7 +54,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
         if text:
             try:
                 return msgspec.json.decode(text, type=cls)
-            except msgspec.DecodeError:
+            except NOT_JSON:
                 pass
         return cls()
 

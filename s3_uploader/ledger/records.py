@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.core.model import FailureBucket, Fingerprint, Proof, RunReport
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger.columns import FAILING_COLUMNS, SHIPPED_COLUMNS
@@ -322,7 +323,7 @@ class BelievedClock(msgspec.Struct, frozen=True, kw_only=True):
         if text:
             try:
                 return msgspec.json.decode(text, type=cls)
-            except msgspec.DecodeError:
+            except NOT_JSON:
                 pass
         return cls(until=otherwise)
 

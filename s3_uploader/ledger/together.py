@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.core.events import LocationTotals, Totals
 from s3_uploader.core.files import free_descriptors
 from s3_uploader.core.model import FailureBucket, Fingerprint
@@ -377,7 +378,7 @@ def _both_notes(one: str | None, other: str) -> str:
         return other
     try:
         values = msgspec.json.decode(one), msgspec.json.decode(other)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return other
     return msgspec.json.encode(_merged(*values)).decode()
 

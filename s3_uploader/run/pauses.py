@@ -15,6 +15,7 @@ import msgspec
 
 from s3_uploader.config.destinations import FtpDestination, S3Destination, SftpDestination
 from s3_uploader.config.schema import Config
+from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.text import counted
 from s3_uploader.ledger import Ledger
@@ -69,7 +70,7 @@ def remember(ledger: Ledger, current: Configured, *, now: float) -> None:
 def _recalled(ledger: Ledger, now: float) -> Configured | None:
     try:
         return msgspec.json.decode(ledger.recall(_NAME, now=now, max_age=float("inf")) or "", type=Configured)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return None
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core import files
-from s3_uploader.core.errors import FAILING_DISK, SpoolError, StateError, is_of_a_failing_disk
+from s3_uploader.core.errors import FAILING_DISK, NOT_JSON, SpoolError, StateError, is_of_a_failing_disk
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
 
 if TYPE_CHECKING:
@@ -347,7 +347,7 @@ def _encoded(holder: Holder) -> bytes:
 def _decoded(note: bytes) -> Holder | None:
     try:
         return msgspec.json.decode(note, type=Holder)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return None
 
 

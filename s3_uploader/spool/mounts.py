@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from s3_uploader.core.control import start_thread
-from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, SpoolError, StateError, is_of_a_failing_disk
+from s3_uploader.core.errors import DEAD_MOUNT, NOT_JSON, NotMounted, SpoolError, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import open_at_once, replace_file
 from s3_uploader.core.procfs import Mount, file_system_at, is_local, mount_of
 from s3_uploader.core.text import shown_name
@@ -95,7 +95,7 @@ class KnownMounts:
         try:
             with open_at_once(self._path) as file:
                 self._known = msgspec.json.decode(file.read(1 << 20), type=dict[str, FileSystem])
-        except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError, *NOT_JSON):
             pass
         except OSError as error:
             # Otherwise the earlier notes would be lost forever: this run would replace them by what it sees itself.

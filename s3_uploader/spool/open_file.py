@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from s3_uploader.core.control import start_thread
+from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.core.files import close_quietly
 from s3_uploader.core.model import Candidate, Fingerprint, Left
 from s3_uploader.core.procfs import file_system_of, has_capability
@@ -380,5 +381,5 @@ class Sightings:
 def _sightings_in(text: str | None) -> dict[str, _Seen]:
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, _Seen])
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return {}  # a note of another version

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError, UsageProblem
+from s3_uploader.core.errors import NOT_JSON, EngineUnavailable, Scope, StoreError, UsageProblem
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.listing import Entry, Inventory
@@ -238,7 +238,7 @@ def _read_manifest(path: str) -> Manifest:
         return msgspec.json.decode(text, type=Manifest)
     except OSError as error:
         raise UsageProblem(f"{shown_name(path)} cannot be read: {error.strerror}.") from error
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise UsageProblem(
             f"{shown_name(path)} is not the manifest of an S3 Inventory: {error}.", hint="Name its manifest.json."
         ) from error

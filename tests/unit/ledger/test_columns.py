@@ -62,7 +62,7 @@ def test_a_failing_row_of_other_kinds_is_damage(place: int, value: object) -> No
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [(0, "x"), (1, b""), (13, "no JSON"), (13, None), (13, '{"a": "b"}'), (4, 7)]
+    ("place", "value"), [(0, "x"), (1, b""), (13, "no JSON"), (13, None), (13, '{"a": "b"}'), (13, "[" * 5000), (4, 7)]
 )
 def test_a_run_of_other_kinds_is_damage(place: int, value: object) -> None:
     """The same for runs, and for the numbers inside of one that are kept as JSON."""

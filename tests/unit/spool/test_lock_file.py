@@ -148,6 +148,13 @@ def test_a_note_is_written_over_notes_only(spool: int, opened: int, tmp_path: Pa
     assert path.read_bytes() == b"somebody's"
 
 
+@pytest.mark.parametrize("note", [b"{", b'{"pid": "x"}', b'"\xff"', b'{"x":' + b"[" * 10_000])
+def test_a_note_that_is_none_is_no_note(opened: int, tmp_path: Path, note: bytes) -> None:
+    """Whoever may write to the spool may write anything into its lock file; it holds up nobody."""
+    (tmp_path / lock_file.LOCK_NAME).write_bytes(note)
+    assert lock_file.read_note(opened) is None
+
+
 def test_what_is_not_known_of_a_holder_is_left_out() -> None:
     """A holder is described by what is known of it."""
     assert Holder(pid=7).described(now=0.0) == "process 7"
