@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.core.errors import NOT_JSON, ConfigError
+from s3_uploader.core.errors import ConfigError
+from s3_uploader.core.model import NOT_JSON
 
 _TOKEN = re.compile(
     rb'(?P<string>"(?:[^"\\]|\\.)*")|(?P<comment>//[^\r\n]*|/\*.*?\*/)|(?P<comma>,)|(?P<space>[ \t\r\n]+)|.', re.DOTALL

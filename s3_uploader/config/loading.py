@@ -16,8 +16,9 @@ import msgspec
 
 from s3_uploader.config.destinations import S3Destination, contradictions_of
 from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, MoveTo, fields_of, hints_of
-from s3_uploader.core.errors import NOT_JSON, ConfigError
+from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.files import read_pipe
+from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.text import shown_value
 
 _MOST_BYTES = 4 * 2**20

@@ -17,7 +17,7 @@ import msgspec
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, hints_of, is_secret
-from s3_uploader.core.errors import NOT_JSON
+from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.text import without_passwords
 
 PREFIX = "S3_UPLOADER_"

@@ -18,13 +18,9 @@ import enum
 import errno
 from typing import Any
 
-import msgspec
-
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import with_hint, without_passwords
 
-NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What the decoder raises for a text from outside that is not the expected JSON, not UTF-8, or nested too deeply."""
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """The code of an upload that exceeded its deadline."""
 SIMULATED = "(simulated)"

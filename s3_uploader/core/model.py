@@ -25,6 +25,9 @@ from typing import NamedTuple
 
 import msgspec
 
+NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What the decoder raises for a text from outside that is not the expected JSON, not UTF-8, or nested too deeply."""
+
 
 class Proof(enum.IntEnum):
     """How we know that the store has our bytes, weakest first."""

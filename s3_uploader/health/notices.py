@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from s3_uploader.config.schema import Config
-from s3_uploader.core.errors import NOT_JSON, LockHeld, StateError, UploaderError
+from s3_uploader.core.errors import LockHeld, StateError, UploaderError
 from s3_uploader.core.events import Emit, Notice, StrangersFound
 from s3_uploader.core.findings import Cause, Problem, Strangers
-from s3_uploader.core.model import Candidate, Left, RunCounters, RunReport, Untouchable, overdue
+from s3_uploader.core.model import NOT_JSON, Candidate, Left, RunCounters, RunReport, Untouchable, overdue
 from s3_uploader.core.procfs import state_of
 from s3_uploader.core.text import ended, shown_duration, shown_name
 from s3_uploader.health import MEMORY_NAME, MEMORY_PREFIX, NOTE_OF_FULL_DISK, NOTHING_SEEN

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from s3_uploader.core.errors import NOT_JSON
+from s3_uploader.core.model import NOT_JSON
 from s3_uploader.ledger import coverage
 from s3_uploader.ledger.coverage import ALWAYS, Coverage, Span
 

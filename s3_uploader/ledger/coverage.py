@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from s3_uploader.core.errors import NOT_JSON
+from s3_uploader.core.model import NOT_JSON
 from s3_uploader.ledger.columns import restored
 from s3_uploader.ledger.pages import Read
 from s3_uploader.ledger.records import stored

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from s3_uploader.core.errors import NOT_JSON
-from s3_uploader.core.model import FailureBucket, Fingerprint, Proof, RunReport
+from s3_uploader.core.model import NOT_JSON, FailureBucket, Fingerprint, Proof, RunReport
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger.columns import FAILING_COLUMNS, SHIPPED_COLUMNS
 from s3_uploader.ledger.rows import FailingRow, ShippedRow

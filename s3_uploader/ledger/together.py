@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.core.events import LocationTotals, Totals
 from s3_uploader.core.files import free_descriptors
-from s3_uploader.core.model import FailureBucket, Fingerprint
+from s3_uploader.core.model import NOT_JSON, FailureBucket, Fingerprint
 from s3_uploader.core.shares import Share, of_directory
 from s3_uploader.ledger.ledger import Ledger
 from s3_uploader.ledger.pages import merged_pieces

@@ -15,8 +15,8 @@ import msgspec
 
 from s3_uploader.config.destinations import FtpDestination, S3Destination, SftpDestination
 from s3_uploader.config.schema import Config
-from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.core.events import Emit, Notice
+from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.text import counted
 from s3_uploader.ledger import Ledger
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core import files
-from s3_uploader.core.errors import FAILING_DISK, NOT_JSON, SpoolError, StateError, is_of_a_failing_disk
+from s3_uploader.core.errors import FAILING_DISK, SpoolError, StateError, is_of_a_failing_disk
+from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
 
 if TYPE_CHECKING:

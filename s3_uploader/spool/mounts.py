@@ -21,8 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from s3_uploader.core.control import start_thread
-from s3_uploader.core.errors import DEAD_MOUNT, NOT_JSON, NotMounted, SpoolError, StateError, is_of_a_failing_disk
+from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, SpoolError, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import open_at_once, replace_file
+from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.procfs import Mount, file_system_at, is_local, mount_of
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool.root import SpoolRoot

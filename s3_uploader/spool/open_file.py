@@ -24,9 +24,8 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from s3_uploader.core.control import start_thread
-from s3_uploader.core.errors import NOT_JSON
 from s3_uploader.core.files import close_quietly
-from s3_uploader.core.model import Candidate, Fingerprint, Left
+from s3_uploader.core.model import NOT_JSON, Candidate, Fingerprint, Left
 from s3_uploader.core.procfs import file_system_of, has_capability
 from s3_uploader.spool.mounts import foreign_file_system
 from s3_uploader.spool.root import Names, SpoolRoot, why_not_opened

@@ -21,7 +21,8 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from s3_uploader.core.errors import NOT_JSON, EngineUnavailable, Scope, StoreError, UsageProblem
+from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError, UsageProblem
+from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.listing import Entry, Inventory
