@@ -51,17 +51,23 @@ def test_what_its_caller_leaves_waits_for_no_event() -> None:
     assert turns[1] - turns[0] < 20
 
 
-def test_what_is_left_while_another_thread_waits_wakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several threads may run the loop in turn: what the one that took it over leaves does not wait for the other's."""
-    waits = threading.Event()
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set as soon as a loop waits for events of its sockets."""
+    waiting_now = threading.Event()
 
     class Selector(selectors.SelectSelector):
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             if timeout:
-                waits.set()
+                waiting_now.set()
             return super().select(timeout)
 
     monkeypatch.setattr(selectors, "DefaultSelector", Selector)
+    return waiting_now
+
+
+def test_what_is_left_while_another_thread_waits_wakes_it(waits: threading.Event) -> None:
+    """Several threads may run the loop in turn: what the one that took it over leaves does not wait for the other's."""
     loop = EventLoop(work=lambda now: 60.0, shut_down=lambda: None)
     loop.open()
     loop.take_over()
@@ -75,18 +81,9 @@ def test_what_is_left_while_another_thread_waits_wakes_it(monkeypatch: pytest.Mo
     loop.close(timeout=1)
 
 
-def test_a_caller_gets_the_loop_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_gets_the_loop_back_at_once(waits: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a pause the loop's own thread runs it, and a caller who comes back gets it when that thread's turn ends."""
     monkeypatch.setattr(waiting, "_STAND_IN_SECONDS", 0.001)
-    waits = threading.Event()
-
-    class Selector(selectors.SelectSelector):
-        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-            if timeout:
-                waits.set()
-            return super().select(timeout)
-
-    monkeypatch.setattr(selectors, "DefaultSelector", Selector)
     loop = EventLoop(work=lambda now: 60.0, shut_down=lambda: None)
     loop.open()
     loop.take_over()
