@@ -17,8 +17,7 @@ import pytest
 
 from tests.e2e.printed import typed
 from tests.e2e.site import COMMAND
-from tests.servers.base import S3Endpoint
-from tests.servers.moto_server import MotoServer
+from tests.servers.base import S3Endpoint, S3Server
 from tests.servers.pyftpd import PyFtpServer
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -37,12 +36,11 @@ def example(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="module")
-def s3(moto_of_its_own: MotoServer) -> S3Endpoint:
-    """A server with the buckets of the examples."""
-    client = moto_of_its_own.client()
+def s3(moto_server: S3Server) -> S3Endpoint:
+    """A server that others use too, with the buckets of the examples, whose names nobody else has."""
     for bucket in ("bucket", "testbucket", "doodad-results", "my_other_bucket", "ZZZZZZZ"):
-        client.create_bucket(Bucket=bucket)
-    return moto_of_its_own.endpoint
+        moto_server.client().create_bucket(Bucket=bucket)
+    return moto_server.endpoint
 
 
 def environment(place: Path, server: S3Endpoint | None = None, **more: str) -> dict[str, str]:

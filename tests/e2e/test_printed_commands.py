@@ -25,8 +25,8 @@ from tests.e2e.printed import CRON, PAGES, Command, blocks, commands, in_sentenc
 from tests.e2e.site import COMMAND
 from tests.servers.base import S3Endpoint
 from tests.servers.debian import require
+from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import or_skip
-from tests.servers.moto_server import MotoServer
 from tests.servers.namespaces import need_namespaces
 from tests.servers.systemd import Systemd
 
@@ -39,6 +39,17 @@ TYPED_ELSEWHERE = {
     "examples/zeit.cds/README.md": "test_examples.py",
 }
 """Pages whose typed commands a test of their own runs, which looks closer at what comes of them."""
+
+SYSTEMD = "docs/how-to/systemd.md"
+
+SHOWN_ELSEWHERE = {
+    "docs/ledgers.md": ("test_ledger_commands.py", "test_fleet_of_ledgers.py"),
+    "docs/metrics.md": ("test_metrics.py",),
+    "docs/more-machines.md": ("test_shares_side_by_side.py",),
+    "docs/report.md": ("test_report.py", "test_fleet_of_ledgers.py"),
+    "docs/several-spools.md": ("test_several_spools.py",),
+}
+"""Pages for the long suite: these tests run the same commands, and test_docs.py reads them as they are printed."""
 
 CANNOT_RUN = {
     "make test": "these are the tests",
@@ -60,6 +71,12 @@ CANNOT_RUN = {
 }
 """How commands begin that no test can run, and why."""
 
+WHOLE = frozenset({"README.md", "docs/quick-start.md", "docs/how-to/cron.md", SYSTEMD})
+"""Pages of which the quick suite runs every command, for one leads to the next, or because everybody reads them."""
+
+RUN_ELSEWHERE = {"make demo": "test_commands.py"}
+"""How commands begin that are for the long suite, because a test that looks closer runs the same."""
+
 OTHER_SHELLS = frozenset({"zsh", "fish"})
 """Shells that are not on every machine."""
 INSTALLED = "/opt/s3-uploader"
@@ -73,7 +90,6 @@ CRON_MAILS = {"examples/s3-uploader/README.md"}
 
 SPOOL = "/var/spool/sensors"
 BUCKETS = ("my-bucket", "readings", "sensors", "sensors-of-mine")
-SYSTEMD = "docs/how-to/systemd.md"
 WHERE = {"docs/reference/ledger.md": '"$(dirname "$(s3-uploader-cli status config.json --json | jq -r .ledger)")"'}
 """Pages whose commands are typed elsewhere than beside the configuration."""
 
@@ -107,14 +123,18 @@ done
 """Copies of the ledgers of other machines are there."""
 
 FILLED = r"""
-for each in sensors attic cellar; do
-    mkdir -p "/var/spool/$each/den/2020/11/29/20"
-    echo "$each" > "/var/spool/$each/den/2020/11/29/20/46-topic.dat"
-    touch -d 2020-11-29T20:46 "/var/spool/$each/den/2020/11/29/20/46-topic.dat"
-    chown -R daemon "/var/spool/$each"
-done
+mkdir -p /var/spool/{sensors,attic,cellar}/den/2020/11/29/20
+for each in sensors attic cellar; do echo "$each" > "/var/spool/$each/den/2020/11/29/20/46-topic.dat"; done
+touch -d 2020-11-29T20:46 /var/spool/{sensors,attic,cellar}/den/2020/11/29/20/46-topic.dat
+chown -R daemon /var/spool/{sensors,attic,cellar}
 """
 """There is something to ship for each command."""
+
+COMPLETION_SYSTEM = r"""
+mkdir -p "$HOME/compsys" && ln -sf ${^fpath}/comp{init,audit,dump,install}(N) "$HOME/compsys" && fpath=("$HOME/compsys")
+autoload -Uz compinit; compinit -u; eval "$0"
+"""
+"""What zsh's own file has before; compinit alone, for to read the completions of all other programs takes long."""
 
 
 def _reason(command: Command) -> str:
@@ -128,34 +148,54 @@ def _commands_to_run(page: str) -> list[Command]:
     return [each for each in (*found, *in_sentences(page)) if not _reason(each)]
 
 
-def _pages() -> list[Any]:
-    """The pages with something to run; those that print only what a page before them prints are for the long suite."""
-    found: list[Any] = []
-    printed: set[str] = set()
+def _first_printed() -> dict[str, Command]:
+    """Each command where it is printed first; comments do not count."""
+    found: dict[str, Command] = {}
     for page in PAGES:
-        here = {re.sub(r"\s+# .*", "", command.text) for command in _commands_to_run(page)}
-        if here:
-            found.append(pytest.param(page, marks=() if here - printed else pytest.mark.exhaustive))
-        printed |= here
+        for command in () if page in SHOWN_ELSEWHERE else _commands_to_run(page):
+            found.setdefault(re.sub(r"\s+# .*", "", command.text), command)
+    return found
+
+
+FIRST_PRINTED = frozenset(_first_printed().values())
+
+
+def _is_for_the_long_suite(command: Command) -> bool:
+    """Whether the quick suite runs the same elsewhere; what cron reads belongs to its page."""
+    if command.page in WHOLE or command.shell == CRON:
+        return command.text.startswith(tuple(RUN_ELSEWHERE))
+    return command not in FIRST_PRINTED
+
+
+def _pages() -> list[Any]:
+    """The pages with something to run; those on which everything is for the long suite are for it too."""
+    found: list[Any] = []
+    for page in PAGES:
+        to_run = _commands_to_run(page)
+        is_quick = page not in SHOWN_ELSEWHERE and not all(map(_is_for_the_long_suite, to_run))
+        if to_run:
+            found.append(pytest.param(page, marks=() if is_quick else pytest.mark.exhaustive))
     return found
 
 
 def test_no_reason_outlives_its_command() -> None:
     """What is said to be run elsewhere, or not at all, is on a page."""
     printed = [command.text for page in PAGES for command in commands(page)]
-    for begins in (*CANNOT_RUN, *EXIT_CODES):
+    for begins in (*CANNOT_RUN, *EXIT_CODES, *RUN_ELSEWHERE):
         assert any(text.startswith(begins) for text in printed), begins
-    for page, test in TYPED_ELSEWHERE.items():
+    for page in (*TYPED_ELSEWHERE, *SHOWN_ELSEWHERE):
         assert commands(page)
+    for test in (*TYPED_ELSEWHERE.values(), *RUN_ELSEWHERE.values(), *sum(SHOWN_ELSEWHERE.values(), ())):
         assert (Path(__file__).parent / test).exists()
 
 
 @pytest.fixture(scope="module")
-def server(moto_of_its_own: MotoServer) -> S3Endpoint:
+def server() -> Iterator[S3Endpoint]:
     """A server with the buckets of the pages."""
-    for bucket in BUCKETS:
-        moto_of_its_own.client().create_bucket(Bucket=bucket)
-    return moto_of_its_own.endpoint
+    with FaultServer(small_buffers=False) as running:
+        for bucket in BUCKETS:
+            running.client().create_bucket(Bucket=bucket)
+        yield running.endpoint
 
 
 class Desk:
@@ -207,7 +247,7 @@ def _interpreter(shell: str) -> list[str]:
     """What reads a command; zsh's own file calls compinit before."""
     if shell == CRON:
         return ["sh", "-c"]
-    return ["zsh", "-fc", 'autoload -Uz compinit; compinit -u; eval "$0"'] if shell == "zsh" else [shell, "-c"]
+    return ["zsh", "-fc", COMPLETION_SYSTEM] if shell == "zsh" else [shell, "-c"]
 
 
 @pytest.fixture
@@ -287,7 +327,7 @@ def _credentials(home: Path, server: S3Endpoint) -> None:
 @pytest.mark.parametrize("page", _pages())
 def test_commands_work_as_printed(page: str, desk: Desk, exhaustive: bool) -> None:
     """Whoever types what a page prints, in its order, is never told that it does not work."""
-    to_run = _commands_to_run(page)
+    to_run = [each for each in _commands_to_run(page) if exhaustive or not _is_for_the_long_suite(each)]
     installing = [each for each in to_run if INSTALLED in each.text]
     # Somebody who comes to a page with an installation on it has the program from then on.
     in_order = [*(installing if exhaustive else []), *(each for each in to_run if each not in installing)]

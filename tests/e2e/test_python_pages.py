@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers.base import S3Endpoint
-from tests.servers.moto_server import MotoServer
+from tests.servers.fault_server import FaultServer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("reference/python", "how-to/testing")
@@ -25,10 +26,11 @@ def programs(page: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def server(moto_of_its_own: MotoServer) -> S3Endpoint:
+def server() -> Iterator[S3Endpoint]:
     """A server with the bucket of the pages."""
-    moto_of_its_own.client().create_bucket(Bucket=BUCKET)
-    return moto_of_its_own.endpoint
+    with FaultServer(small_buffers=False) as running:
+        running.client().create_bucket(Bucket=BUCKET)
+        yield running.endpoint
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ fixture                what it is
 `swift_s3`             the same on Swift (new dialect); `swift_server`
 `ceph_s3`              the same on Ceph (old dialect); `ceph_server`
 `moto_s3`              the same on moto; `moto_server`
-`moto_of_its_own`      a moto for one file, where buckets may have any name
 `real_s3`              each of rclone, Swift and Ceph in turn; its `dialect` says what to expect
 `fault_server`         a fresh `FaultServer`; its faults must all have happened when the test ends
 `make_fault_server`    a function that starts further ones: ``make_fault_server(dialect=OLD, tls=True)``
@@ -43,7 +42,6 @@ from tests.servers.dialects import AWS, Dialect
 from tests.servers.faketime import clock_offset_environment
 from tests.servers.fault_server import FaultServer
 from tests.servers.haproxy_fault import HaproxyFault
-from tests.servers.moto_server import MotoServer
 from tests.servers.nginx_sink import NginxSink
 from tests.servers.openssh import OpensshServer
 from tests.servers.proftpd import ProftpdServer
@@ -58,7 +56,6 @@ __all__ = [
     "fault_server",
     "make_fault_proxy",
     "make_fault_server",
-    "moto_of_its_own",
     "moto_s3",
     "moto_server",
     "nginx_sink",
@@ -136,12 +133,6 @@ def ceph_server(shared_server: Callable[[str], S3Server]) -> S3Server:
 def moto_server(shared_server: Callable[[str], S3Server]) -> S3Server:
     """Moto in a process of its own."""
     return or_skip(lambda: shared_server("moto"))
-
-
-@pytest.fixture(scope="module")
-def moto_of_its_own() -> Iterator[MotoServer]:
-    """Moto for the tests of one file, whose buckets have names that other files use too."""
-    yield from _running(MotoServer())
 
 
 @pytest.fixture(scope="session")
