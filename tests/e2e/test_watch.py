@@ -9,67 +9,17 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.gate import Gate
 from tests.e2e.site import Running, Site, entries, in_its_directory, settle, stop, take_away
 from tests.servers.fault_script import hang, run_after_body, run_before_answer
 from tests.servers.fault_server import FaultServer
 
 SECONDS = float(os.environ.get("WATCH_TEST_SECONDS", "12"))
-FILES_PER_SECOND = 50
-
-
-class Gate:
-    """A way to a server that can be shut and opened: while it is shut, connections are refused."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._listener: socket.socket | None = None
-        self._open: set[socket.socket] = set()
-        self.port = 0
-        self.open()
-
-    def open(self) -> None:
-        """Let connections through."""
-        self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", self.port))
-        self._listener.listen(256)
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def shut(self) -> None:
-        """Refuse connections and break those that there are."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                inner, _ = listener.accept()
-                outer = socket.create_connection(("127.0.0.1", self._target))
-                for one, other in ((inner, outer), (outer, inner)):
-                    self._open.add(one)
-                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
-
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := one.recv(65536):
-                other.sendall(data)
-        for each in (one, other):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        one.close()
-        self._open.discard(one)
 
 
 @pytest.fixture
@@ -118,10 +68,10 @@ def test_prompt(queue: Site, server: FaultServer) -> None:
     """A file that is moved in, also into a new directory, is on its way within a fraction of a second."""
     running = watch(queue, "--interval", "600")
     took = []
-    for number in range(5):
+    for name in ("new/x", "new/y", "newer/x", "newer/y", "newest/x"):
         began = time.monotonic()
-        move_in(queue, f"new-{number}/x")
-        running.wait_until(lambda: f"new-{number}/x" in server.objects(), "the upload")  # noqa: B023
+        move_in(queue, name)
+        running.wait_until(lambda: name in server.objects(), "the upload")  # noqa: B023
         took.append(time.monotonic() - began)
     # The best of them: other programs may take the processors for a while.
     assert min(took) < 1, took
@@ -158,6 +108,7 @@ def test_large_upload(queue: Site, server: FaultServer) -> None:
     running.wait_until(lambda: not queue.left(), "the end")
 
 
+@pytest.mark.exhaustive  # test_sigterm_drains
 def test_stop_drains(queue: Site, server: FaultServer) -> None:
     """SIGTERM lets the upload in flight end, removes its file, takes in no other, and exits with 143."""
     running = watch(queue)
@@ -209,6 +160,7 @@ def test_credentials_come_back(site: Site, server: FaultServer) -> None:
     assert server.objects() == {"x": b"content"}
 
 
+@pytest.mark.exhaustive  # test_a_spool_that_vanishes_and_comes_back
 def test_spool_comes_back(queue: Site, server: FaultServer) -> None:
     """A spool that is gone is said once, and when it is back it is noticed at once, events and all."""
     running = watch(queue, "--interval", "0.5")
@@ -307,11 +259,12 @@ class Producer(threading.Thread):
     `written` is what each file finally holds.
     """
 
-    def __init__(self, spool: Path, aside: Path, *, seconds: float) -> None:
+    def __init__(self, spool: Path, aside: Path, *, seconds: float, files_per_second: int) -> None:
         super().__init__()
         self._spool = spool
         self._aside = aside
         self._seconds = seconds
+        self._rate = files_per_second
         self._chance = random.Random(5)
         self._later: list[threading.Timer] = []
         self.written: dict[str, bytes] = {}
@@ -320,8 +273,8 @@ class Producer(threading.Thread):
         """Write until the time is over, then wait for the slow ones."""
         began = time.monotonic()
         ways = (self._rename_in, self._append_slowly, self._append_again_and_again, self._rewrite, self._replace)
-        for number in range(int(self._seconds * FILES_PER_SECOND)):
-            time.sleep(max(0.0, began + number / FILES_PER_SECOND - time.monotonic()))
+        for number in range(int(self._seconds * self._rate)):
+            time.sleep(max(0.0, began + number / self._rate - time.monotonic()))
             name = f"{number // 500}/{number % 7}/{number}"
             (self._spool / name).parent.mkdir(parents=True, exist_ok=True)
             content = b"".join(b"%d of %s\n" % (line, name.encode()) for line in range(self._chance.randrange(1, 40)))
@@ -372,7 +325,7 @@ class Producer(threading.Thread):
         self._after(self._chance.uniform(0.0, 3.0), replace)
 
 
-def test_endurance(site: Site, server: FaultServer, unmeasured: None) -> None:
+def test_endurance(site: Site, server: FaultServer, unmeasured: None, effort: Callable[[int, int], int]) -> None:
     """A producer writes in all ways while the server is stopped and started: all arrives whole, memory stays flat."""
     gate = Gate(server.port)
     site.ship_to(
@@ -384,7 +337,7 @@ def test_endurance(site: Site, server: FaultServer, unmeasured: None) -> None:
     aside = site.place / "aside"
     aside.mkdir()
     running = site.start("watch", "--interval", "1", "--quiet")
-    producer = Producer(site.spool, aside, seconds=SECONDS)
+    producer = Producer(site.spool, aside, seconds=SECONDS, files_per_second=effort(15, 50))
     producer.start()
     memory: list[int] = []
     began = time.monotonic()
@@ -438,6 +391,7 @@ def move_file_in(site: Site, path: str, content: bytes = b"content") -> Path:
     return target
 
 
+@pytest.mark.exhaustive  # test_prompt
 def test_a_file_is_on_its_way_at_once(watched: Site, fault_server: FaultServer) -> None:
     """A finished file that is moved in is uploaded within a fraction of a second, long before the interval is over."""
     (watched.spool / PATH).parent.mkdir(parents=True)
@@ -457,6 +411,7 @@ def test_a_file_is_on_its_way_at_once(watched: Site, fault_server: FaultServer) 
     assert watched.left() == {}
 
 
+@pytest.mark.exhaustive  # test_prompt
 def test_directories_that_are_made_meanwhile_are_watched(watched: Site, fault_server: FaultServer) -> None:
     """A location that appears while it runs is noticed as well, with everything below it."""
     running = start_watching(watched, "--interval", "60")
@@ -502,6 +457,7 @@ def test_sigterm_with_uploads_that_hang(watched: Site, fault_server: FaultServer
     assert file.exists()
 
 
+@pytest.mark.rotated("number")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_an_idle_watch_stops_at_once(watched: Site, number: int) -> None:
     """While it sleeps, a signal ends it within a second or two."""
@@ -512,6 +468,7 @@ def test_an_idle_watch_stops_at_once(watched: Site, number: int) -> None:
     assert time.monotonic() - began < 4
 
 
+@pytest.mark.exhaustive  # test_reload
 def test_sighup_reloads(watched: Site, fault_server: FaultServer) -> None:
     """SIGHUP takes the new configuration: from then on another prefix, with a line that says so."""
     running = start_watching(watched, "--interval", "0.3")
@@ -524,6 +481,7 @@ def test_sighup_reloads(watched: Site, fault_server: FaultServer) -> None:
     stop(running)
 
 
+@pytest.mark.exhaustive  # test_reload
 def test_sighup_with_a_broken_configuration(watched: Site, fault_server: FaultServer) -> None:
     """A configuration that is broken is not taken: the one before stays, and the problem is named."""
     running = start_watching(watched, "--interval", "0.3")
@@ -567,6 +525,7 @@ def test_a_spool_that_vanishes_and_comes_back(watched: Site, fault_server: Fault
     stop(running)
 
 
+@pytest.mark.exhaustive  # test_credentials_come_back
 def test_wrong_credentials_do_not_end_it(watched: Site, fault_server: FaultServer) -> None:
     """A watch outlives credentials that do not work (yet), and says it in two lines."""
     watched.environment["AWS_ACCESS_KEY_ID"] = "AKIDOESNOTEXIST00000"
@@ -583,15 +542,16 @@ def test_it_shares_the_lock_with_runs(watched: Site, fault_server: FaultServer) 
     """A run by hand beside a watch steps aside or does the work; nothing is stored twice."""
     fault_server.latency_seconds = 0.01
     running = start_watching(watched, "--interval", "0.1")
-    watched.files(200)
-    for _ in range(5):
+    watched.files(100)
+    for _ in range(3):
         assert watched.run().code == 0
     running.wait_until(lambda: not watched.left(), "the work", 30)
     stop(running)
-    assert len(fault_server.objects()) == 201
+    assert len(fault_server.objects()) == 101
     assert fault_server.replacements == []
 
 
+@pytest.mark.exhaustive  # test_states; unit/service/test_sd_notify.py for the address
 def test_systemd_is_told(watched: Site, tmp_path: Path) -> None:
     """With NOTIFY_SOCKET the service manager hears READY, the watchdog's beat, and STOPPING."""
     address = f"\0s3-uploader-test-{os.getpid()}-{time.monotonic_ns()}"
