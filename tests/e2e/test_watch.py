@@ -19,7 +19,8 @@ from tests.e2e.site import Running, Site, entries, in_its_directory, settle, sto
 from tests.servers.fault_script import hang, run_after_body, run_before_answer
 from tests.servers.fault_server import FaultServer
 
-SECONDS = float(os.environ.get("WATCH_TEST_SECONDS", "12"))
+SECONDS = float(os.environ.get("WATCH_TEST_SECONDS", "0"))
+"""How long the test of endurance goes on, if not as long as the suites let it."""
 
 
 @pytest.fixture
@@ -328,6 +329,7 @@ class Producer(threading.Thread):
 def test_endurance(site: Site, server: FaultServer, unmeasured: None, effort: Callable[[int, int], int]) -> None:
     """A producer writes in all ways while the server is stopped and started: all arrives whole, memory stays flat."""
     gate = Gate(server.port)
+    seconds = SECONDS or float(effort(8, 12))
     site.ship_to(
         server.endpoint.replace(endpoint_url=f"http://127.0.0.1:{gate.port}"),
         layout="tree",
@@ -337,13 +339,13 @@ def test_endurance(site: Site, server: FaultServer, unmeasured: None, effort: Ca
     aside = site.place / "aside"
     aside.mkdir()
     running = site.start("watch", "--interval", "1", "--quiet")
-    producer = Producer(site.spool, aside, seconds=SECONDS, files_per_second=effort(15, 50))
+    producer = Producer(site.spool, aside, seconds=seconds, files_per_second=effort(15, 50))
     producer.start()
     memory: list[int] = []
     began = time.monotonic()
     while producer.is_alive():
-        time.sleep(SECONDS / 60)
-        third = (time.monotonic() - began) / SECONDS * 3
+        time.sleep(seconds / 60)
+        third = (time.monotonic() - began) / seconds * 3
         if 1 <= third < 1.2:
             gate.shut()
         elif gate._listener is None and third >= 1.4:
@@ -352,7 +354,7 @@ def test_endurance(site: Site, server: FaultServer, unmeasured: None, effort: Ca
     if gate._listener is None:
         gate.open()
     # A file whose connection broke while others still came through waits up to a minute for its next try.
-    running.wait_until(lambda: not site.left(), "the backlog is gone", timeout=120 + SECONDS)
+    running.wait_until(lambda: not site.left(), "the backlog is gone", timeout=120 + seconds)
     memory.append(resident_memory(running.pid))
     used = cpu_seconds(running.pid)
     running.send(signal.SIGTERM)
