@@ -198,7 +198,7 @@ def ceph_s3(ceph_server: CephServer) -> S3Endpoint:
 
 
 @pytest.fixture
-def moto_s3(moto_server: MotoServer) -> S3Endpoint:
+def moto_s3(moto_server: S3Server) -> S3Endpoint:
     """A fresh bucket on moto."""
     return moto_server.new_bucket()
 
