@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 _ATTACHED = b"attached"
 _WAITS, _GOES = 1, 2
 _GLANCE_SECONDS = 0.001
+_NOT_NEEDED = ("s3_uploader.stores.sftp", "s3_uploader.remote_store", "s3_uploader.cli.audit", "s3_uploader.cli.report")
+"""What no run of a spool that is in `disturbed.KINDS` imports, and what takes longest to import."""
 
 
 class Preloaded:
@@ -154,7 +156,7 @@ def _load(config_file: str) -> None:
     package = importlib.import_module("s3_uploader")
     for each in pkgutil.walk_packages(package.__path__, "s3_uploader."):
         # What a run without an extra cannot import, no run of these tests needs.
-        if not each.name.endswith("__main__"):
+        if not each.name.startswith(_NOT_NEEDED) and not each.name.endswith("__main__"):
             with contextlib.suppress(ModuleNotFoundError):
                 importlib.import_module(each.name)
     for name in ("gzip", "sqlite3", "ssl", "zoneinfo"):

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.site import COMMAND, Finished, Running, Site
 from tests.servers.fault_server import FaultServer
 
-FEW_KILLS, KILLS = 8, 60
+FEW_KILLS, KILLS = 5, 60
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.e2e.site import Running, Site, untraced
 from tests.servers.fault_script import run_before_answer
 from tests.servers.fault_server import FaultServer
 
-FEW_KILLS, KILLS = 8, 120
+FEW_KILLS, KILLS = 5, 120
 
 
 def start_all(site: Site, count: int, *arguments: str) -> list[Running]:
