@@ -42,24 +42,37 @@ def test_every_problem_is_named_at_once(site: Site) -> None:
     assert len(lines) == 10
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b"{}",
-        b"\xff\xfe{}",
-        b'{"base_dir": "/nowhere", "bucket": "b",,}',
-        b'{"base_dir": "a\\u0000b", "bucket": "b"}',
-        b"[" * 100_000,
-        b'{"base_dir": "/nowhere", "bucket": "a", "s3_bucket": "b"}',
-        b'{"base_dir": "/nowhere", "destination": {"type": "tape"}}',
-        b'{"base_dir": "/nowhere", "bucket": "b", "\\u001b[31m\\n": 1}',
-    ],
-    ids=["empty", "cut", "list", "null", "nothing", "utf-16", "comma", "nul", "deep", "twice", "type", "escapes"],
-)
+NO_CONFIGURATIONS = {
+    "empty": b"",
+    "cut": b"{",
+    "list": b"[]",
+    "null": b"null",
+    "nothing": b"{}",
+    "utf-16": b"\xff\xfe{}",
+    "comma": b'{"base_dir": "/nowhere", "bucket": "b",,}',
+    "nul": b'{"base_dir": "a\\u0000b", "bucket": "b"}',
+    "deep": b"[" * 100_000,
+    "twice": b'{"base_dir": "/nowhere", "bucket": "a", "s3_bucket": "b"}',
+    "type": b'{"base_dir": "/nowhere", "destination": {"type": "tape"}}',
+    "escapes": b'{"base_dir": "/nowhere", "bucket": "b", "\\u001b[31m\\n": 1}',
+}
+
+
+def test_each_file_that_is_no_configuration_is_refused_in_words(site: Site) -> None:
+    """Of a directory of them each is named, with its reason, on lines that can be printed."""
+    directory = site.place / "conf.d"
+    directory.mkdir()
+    for name, text in NO_CONFIGURATIONS.items():
+        (directory / f"{name}.json").write_bytes(text)
+    lines = refused(site.run(command=[str(COMMAND), str(directory)], timeout=20))
+    for name in NO_CONFIGURATIONS:
+        (number,) = (number for number, line in enumerate(lines) if line.startswith(f"{directory}/{name}.json: "))
+        assert lines[number].endswith((": 1 problem", ": 2 problems"))
+        assert lines[number + 1].startswith("  ")
+
+
+@pytest.mark.rotated("text")
+@pytest.mark.parametrize("text", NO_CONFIGURATIONS.values(), ids=NO_CONFIGURATIONS)
 def test_what_is_no_configuration_is_refused_in_words(site: Site, text: bytes) -> None:
     """Whatever the file holds, the answer is a sentence that names the file, on lines that can be printed."""
     assert refused(with_text(site, text))[0].startswith(f"{site.config_file}: ")
@@ -72,6 +85,7 @@ def test_every_command_refuses_it_alike(site: Site, command: str) -> None:
     assert lines == [f"{site.config_file}: 1 problem", "  colour: is not a known key"]
 
 
+@pytest.mark.rotated("command")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_configuration_file_that_cannot_be_read(site: Site, command: str) -> None:
     """A configuration that is missing, or a directory in which there is none, is named with the reason."""
@@ -142,6 +156,7 @@ class TestSpoolThatCannotBeUsed:
         file.touch()
         assert self.run(site, str(file)).startswith(f"base_dir {file} is not a directory.")
 
+    @pytest.mark.rotated("suffix")
     @pytest.mark.parametrize("suffix", ["", "/", "/.", "//", "/./"])
     def test_link(self, site: Site, suffix: str) -> None:
         """A base_dir that is a link is refused, however it is written, and the directory behind it is named."""
@@ -153,11 +168,13 @@ class TestSpoolThatCannotBeUsed:
         )
         assert file.exists()
 
+    @pytest.mark.rotated("root")
     @pytest.mark.parametrize("root", ["/", "//", "/.", "/../", "/proc/self/root"])
     def test_root(self, site: Site, root: str) -> None:
         """The root of the file system is refused, however it is written."""
         assert "base_dir " in self.run(site, root)
 
+    @pytest.mark.rotated("mode")
     @pytest.mark.parametrize("mode", [0, 0o400, 0o600], ids=oct)
     def test_unreadable(self, site: Site, mode: int) -> None:
         """A base_dir that may not be read or searched is refused with the reason."""
@@ -179,6 +196,7 @@ class TestSpoolThatCannotBeUsed:
         """A spool that holds the state directory by its default is refused too."""
         assert "lies in the spool" in self.run(site, str(site.home))
 
+    @pytest.mark.rotated("key")
     @pytest.mark.parametrize("key", ["on_success", "on_failure"])
     def test_a_directory_in_claim_dir(self, site: Site, key: str) -> None:
         """Files are not moved to where those lie that are being uploaded, and would look like left-overs."""

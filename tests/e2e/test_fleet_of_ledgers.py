@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,14 +17,20 @@ from tests.servers.fault_server import FaultServer
 FILES = {"berlin": 3, "oslo": 2, "quito": 4}
 
 
-@pytest.fixture
-def collected(site: Site, make_site: Callable[[], Site], fault_server: FaultServer) -> Path:
+@pytest.fixture(scope="module")
+def server() -> Iterator[FaultServer]:
+    """The server to which all of them ship."""
+    with FaultServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def uploaders(tmp_path_factory: pytest.TempPathFactory, server: FaultServer) -> Path:
     """Three uploaders with one bucket, one of them with two shares; their state directories in one place."""
-    place = site.place / "ledgers"
-    site.ship_to(fault_server)
+    place = tmp_path_factory.mktemp("uploaders")
     for name, count in FILES.items():
-        other = make_site()
-        other.ship_to(fault_server, state_dir=str(other.place / "state"))
+        other = Site(tmp_path_factory.mktemp(name))
+        other.ship_to(server, state_dir=str(other.place / "state"))
         for number in range(count):
             other.file(f"{name}/2020/11/29/20/{number:02}-topic.dat")
         shares = [("--share", f"{each}/2") for each in range(2)] if name == "oslo" else [()]
@@ -32,6 +38,13 @@ def collected(site: Site, make_site: Callable[[], Site], fault_server: FaultServ
             assert other.run("run", *share).code == 0
         shutil.copytree(other.place / "state", place / name)
     return place
+
+
+@pytest.fixture
+def collected(site: Site, uploaders: Path, server: FaultServer) -> Path:
+    """A copy of the state directories of all of them, and a site with their destination."""
+    site.ship_to(server)
+    return Path(shutil.copytree(uploaders, site.place / "ledgers"))
 
 
 def call(site: Site, command: str, place: Path, *arguments: str) -> Finished:
@@ -53,7 +66,7 @@ def test_one_report_of_all(site: Site, collected: Path) -> None:
     assert alone["summary"]["files"] == 2
 
 
-def test_one_audit_of_all(site: Site, collected: Path, fault_server: FaultServer) -> None:
+def test_one_audit_of_all(site: Site, collected: Path, server: FaultServer) -> None:
     """The destination comes from a configuration or from --set; each uploader has its line, and all have one total."""
     site.write_config()
     fine = call(site, "audit", collected, str(site.config_file))
@@ -63,7 +76,8 @@ def test_one_audit_of_all(site: Site, collected: Path, fault_server: FaultServer
     assert [line.split("/")[0] for line in lines] == sorted(FILES)
     assert all(line.endswith(", nothing missing or different") for line in lines)
 
-    del fault_server.store.buckets[fault_server.bucket]["quito/2020/11/29/20/01-topic.dat"]
+    stored = server.store.buckets[server.bucket]
+    gone = stored.pop("quito/2020/11/29/20/01-topic.dat")
     settings = [f"--set={key}={value}" for key, value in site.settings.items() if key in ("bucket", "endpoint_url")]
     found = call(site, "audit", collected, *settings, "--json")
     assert found.code == 1, found.stderr
@@ -75,6 +89,7 @@ def test_one_audit_of_all(site: Site, collected: Path, fault_server: FaultServer
         "quito": (4, 1),
     }
     assert "quito" in call(site, "audit", collected, *settings).stdout.splitlines()[0]
+    stored["quito/2020/11/29/20/01-topic.dat"] = gone
 
 
 def test_what_is_missing_on_the_command_line(site: Site, collected: Path) -> None:

@@ -61,8 +61,9 @@ def shipped(site: Site) -> Callable[..., tuple[Finished, Path]]:
     return run
 
 
+@pytest.mark.rotated("name")
 @pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
-def test_odd_names_reach_s3_byte_for_byte(site: Site, fault_server: FaultServer, name: bytes) -> None:
+def test_an_odd_name_reaches_s3_byte_for_byte(site: Site, fault_server: FaultServer, name: bytes) -> None:
     """A name becomes exactly this key, whatever is in it, and the line about it is one line without an escape."""
     site.ship_to(fault_server)
     path = HOUR.encode() + b"/" + name
@@ -72,6 +73,20 @@ def test_odd_names_reach_s3_byte_for_byte(site: Site, fault_server: FaultServer,
     assert fault_server.objects() == {path.decode(): b"content"}
     assert site.left() == {}
     assert len(finished.log) == 2
+    assert finished.stderr.replace("\n", "").isprintable()
+
+
+def test_odd_names_reach_s3_byte_for_byte(site: Site, fault_server: FaultServer) -> None:
+    """All of them in one run: each becomes exactly its key, and has a line of its own without an escape."""
+    site.ship_to(fault_server)
+    keys = [f"{HOUR}/{name.decode()}" for name in ODD_NAMES.values()]
+    for key in keys:
+        site.file(key, key.encode())
+    finished = site.run()
+    assert finished.code == 0, finished.stderr
+    assert fault_server.objects() == {key: key.encode() for key in keys}
+    assert site.left() == {}
+    assert len(finished.log) == len(keys) + 1
     assert finished.stderr.replace("\n", "").isprintable()
 
 

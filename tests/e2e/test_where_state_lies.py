@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ from tests.e2e.mounts import mounting
 from tests.e2e.site import Site, without_privileges
 from tests.servers.fault_server import FaultServer
 
-FILES = 400
+FILES = 100
 
 
 @pytest.fixture
 def waiting(site: Site, fault_server: FaultServer) -> Site:
-    """400 files and a state directory of its own."""
+    """A hundred files and a state directory of its own."""
     site.ship_to(fault_server, state_dir=str(site.place / "state"))
     site.files(FILES)
     return site
@@ -162,7 +163,10 @@ def test_a_damaged_ledger_is_set_aside(waiting: Site, fault_server: FaultServer,
 def test_a_lost_ledger_costs_nothing_else(waiting: Site, fault_server: FaultServer) -> None:
     """Without its ledger a run ships what is left, and finds what was uploaded before to be there."""
     waiting.settings["max_runtime_seconds"] = 0.2
+    fault_server.latency_seconds = 0.05
     waiting.run()
+    assert waiting.left()
+    fault_server.latency_seconds = 0
     del waiting.settings["max_runtime_seconds"]
     shutil.rmtree(waiting.place / "state")
     assert waiting.run().code == 0
@@ -230,11 +234,10 @@ def test_a_spool_that_fills_the_disk_of_the_ledger(site: Site, fault_server: Fau
     assert len(history) == len(objects)
 
 
-@pytest.mark.parametrize(
-    "command", [(), ("check",), ("status",), ("status", "--plugin"), ("history",), ("audit",), ("run", "--dry-run")]
-)
-def test_a_state_directory_whose_mount_is_dead(site: Site, command: tuple[str, ...]) -> None:
-    """Nobody is told to delete a file or to become another user where a file system has lost its program."""
+@pytest.fixture(scope="module")
+def dead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site whose state directory is mounted by a program that was killed, with a file that waits."""
+    site = Site(tmp_path_factory.mktemp("dead"))
     site.ship_to_directory()
     state, real = site.place / "state", site.place / "real"
     site.settings["state_dir"] = str(state)
@@ -248,11 +251,20 @@ def test_a_state_directory_whose_mount_is_dead(site: Site, command: tuple[str, .
             ["pgrep", "-f", f"bindfs {real} {state}"], check=True, capture_output=True, text=True
         ).stdout.split()
         os.kill(int(pid), signal.SIGKILL)
-        finished = site.run(*command)
+        yield site
+    site.end()
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("check",), ("status",), ("status", "--plugin"), ("history",), ("audit",), ("run", "--dry-run")]
+)
+def test_a_state_directory_whose_mount_is_dead(dead: Site, command: tuple[str, ...]) -> None:
+    """Nobody is told to delete a file or to become another user where a file system has lost its program."""
+    finished = dead.run(*command)
     said = " ".join((finished.stdout + finished.stderr).split())
     assert finished.code == (3 if "--plugin" in command else 2)
     assert "Transport endpoint is not connected" in said
     assert "Mount its file system again, or repair its disk or server" in said
     assert "Delete it" not in said
     assert "Run this as" not in said
-    assert len(site.left()) == 1
+    assert len(dead.left()) == 1
