@@ -15,13 +15,12 @@ import pytest
 
 from tests.e2e.site import COMMAND, Site
 from tests.e2e.test_commands import filled
-from tests.servers.fault_server import FaultServer
 
 
 @pytest.fixture
-def waiting(site: Site, fault_server: FaultServer) -> Site:
+def waiting(site: Site) -> Site:
     """Four files that are ready, one that is fresh, and one that is outside the layout."""
-    return filled(site, fault_server)
+    return filled(site)
 
 
 class TestTerminal:

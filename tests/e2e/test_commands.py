@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.e2e.site import COMMAND, Site
+from tests.e2e.site import COMMAND, Site, contents
 from tests.servers.fault_server import FaultServer
 
 FILES = {
@@ -31,9 +31,18 @@ def waiting(site: Site, fault_server: FaultServer) -> Site:
     return filled(site, fault_server)
 
 
-def filled(site: Site, server: FaultServer) -> Site:
-    """Let these six files wait in a spool for a server."""
-    site.ship_to(server)
+@pytest.fixture
+def at_home(site: Site) -> Site:
+    """The same files, for a directory: where the destination matters little, that takes half the time."""
+    return filled(site)
+
+
+def filled(site: Site, server: FaultServer | None = None) -> Site:
+    """Let these six files wait in a spool, for a server or for a directory."""
+    if server is None:
+        site.ship_to_directory()
+    else:
+        site.ship_to(server)
     for path, size in FILES.items():
         site.file(path, path.encode().ljust(size))
     # By a clock that is ahead: it stays so, however long a test takes.
@@ -196,18 +205,18 @@ class TestHistory:
 
 
 class TestStatus:
-    def test_before_and_after(self, waiting: Site) -> None:
+    def test_before_and_after(self, at_home: Site) -> None:
         """The backlog by location before the run; what is left, the run and the totals after it."""
-        before = waiting.status()
-        assert not (waiting.home / ".local").exists()
+        before = at_home.status()
+        assert not (at_home.home / ".local").exists()
         assert {row["location"]: (row["files"], row["ready"], row["bytes"]) for row in before["backlog"]} == {
             "bedroom": (2, 2, 200),
             "kitchen": (3, 2, 210),
         }
         assert before["not_candidates"] == {"unmatched": 1}
         assert (before["runs"], before["lock_holder"]) == ([], None)
-        waiting.run()
-        after = waiting.status()
+        at_home.run()
+        after = at_home.status()
         assert [(row["location"], row["files"]) for row in after["backlog"]] == [("kitchen", 1)]
         assert after["totals"]["shipped_files"] == 4
         assert (after["runs"][0]["shipped"], after["runs"][0]["exit_code"]) == (4, 0)
@@ -219,19 +228,19 @@ class TestStatus:
         rows = re.findall(r"^\| (`.*?) \|", page.partition("## For programs")[2], re.MULTILINE)
         assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(site.status())
 
-    def test_for_people(self, waiting: Site) -> None:
+    def test_for_people(self, at_home: Site) -> None:
         """As text it names the spool, what waits, what fails, the last runs and the ledger."""
-        waiting.run()
-        finished = waiting.run("status")
+        at_home.run()
+        finished = at_home.run("status")
         assert finished.code == 0
-        for words in (f"Spool {waiting.spool}", "Running: no", "Waiting:", "Failing: none", "Last runs:", "Ledger: "):
+        for words in (f"Spool {at_home.spool}", "Running: no", "Waiting:", "Failing: none", "Last runs:", "Ledger: "):
             assert words in finished.stdout
 
     @pytest.mark.exhaustive  # test_before_and_after looks too, before there is a state directory
-    def test_it_changes_nothing(self, waiting: Site) -> None:
+    def test_it_changes_nothing(self, at_home: Site) -> None:
         """Looking creates no state directory and asks no server."""
-        waiting.run("status")
-        assert not (waiting.home / ".local").exists()
+        at_home.run("status")
+        assert not (at_home.home / ".local").exists()
 
 
 class TestCheck:
@@ -302,17 +311,17 @@ def test_version(site: Site) -> None:
 
 
 class TestLog:
-    def test_quiet(self, waiting: Site) -> None:
+    def test_quiet(self, at_home: Site) -> None:
         """--quiet says nothing of what went well."""
-        finished = waiting.run("run", "--quiet")
+        finished = at_home.run("run", "--quiet")
         assert (finished.code, finished.stdout, finished.stderr) == (0, "", "")
 
-    def test_verbose(self, waiting: Site) -> None:
+    def test_verbose(self, at_home: Site) -> None:
         """--verbose also names what was left and why, and each directory that was removed."""
-        finished = waiting.run("run", "--verbose")
+        finished = at_home.run("run", "--verbose")
         debug = "\n".join(finished.sentences("DEBUG"))
         assert "readme.txt was left: outside the layout" in debug
-        assert f"Removed the empty directory {waiting.spool}/bedroom/2020/11/29/20." in debug
+        assert f"Removed the empty directory {at_home.spool}/bedroom/2020/11/29/20." in debug
         assert "\x1b" not in finished.stderr
 
     def test_json(self, waiting: Site, fault_server: FaultServer) -> None:
@@ -345,20 +354,20 @@ class TestLog:
         assert uploaded["escaped"] is True
         assert finished["event"] == "run_finished"
 
-    def test_a_log_that_nobody_reads(self, waiting: Site, fault_server: FaultServer) -> None:
+    def test_a_log_that_nobody_reads(self, at_home: Site) -> None:
         """If standard error is a pipe without a reader, the files are shipped all the same, with exit code 0."""
         reading, writing = os.pipe()
         os.close(reading)
-        running = waiting.start(stderr=writing)
+        running = at_home.start(stderr=writing)
         os.close(writing)
         assert running.wait().code == 0
-        assert sorted(fault_server.objects()) == sorted(FILES)
+        assert sorted(contents(at_home.place / "archive")) == sorted(FILES)
 
-    def test_a_log_on_a_full_disk(self, waiting: Site, fault_server: FaultServer) -> None:
+    def test_a_log_on_a_full_disk(self, at_home: Site) -> None:
         """If the log cannot be written, the files are shipped all the same."""
         with open("/dev/full", "wb") as full:
-            assert waiting.start(stdout=full, stderr=full).wait().code == 0
-        assert sorted(fault_server.objects()) == sorted(FILES)
+            assert at_home.start(stdout=full, stderr=full).wait().code == 0
+        assert sorted(contents(at_home.place / "archive")) == sorted(FILES)
 
     @pytest.mark.rotated("unbuffered")
     @pytest.mark.parametrize("unbuffered", ["", "1"])
