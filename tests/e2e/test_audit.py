@@ -163,7 +163,6 @@ class TestBucket:
         rest = f"Not audited: {summary['not_audited']} files, from the key {keys[summary['keys']]} on"
         assert rest in finished.stderr
 
-    @pytest.mark.exhaustive  # unit/inspection/audit promises the sentence, test_without_any_right the exit code
     def test_a_time_budget_without_an_answer(self, site: Site, fault_server: FaultServer, keys: list[str]) -> None:
         """A bucket that has answered nothing when the time is over could not be read: exit code 3."""
         fault_server.faults.add(hang().only(operations="ListObjectsV2", times=None))
