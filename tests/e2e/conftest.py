@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.site import COMMAND, ENGINES, Site
+from tests.e2e.told import FORMS
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
 
@@ -58,6 +59,12 @@ def engine(request: pytest.FixtureRequest) -> str:
     name = request.param
     assert isinstance(name, str)
     return name
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    """Each form of status beside that for programs."""
+    return str(request.param)
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ UNUSABLE = {
 }
 
 
+@pytest.mark.rotated("name")
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_settings_of_a_source_that_cannot_be_used(site: Site, fault_server: FaultServer, name: str) -> None:
     """A misspelt setting of the metadata service ends the run with a sentence that quotes it."""

@@ -71,6 +71,7 @@ class TestDirectory:
         refused(full, full.run())
         refused(full, full.run())
 
+    @pytest.mark.rotated("setting")
     @pytest.mark.parametrize("setting", ["delete", "keep", "move"])
     def test_an_overlay_of_the_spool(self, full: Site, mounts: Mounts, setting: str) -> None:
         """A destination that still finds a file under the name that it has lost takes none of them, either."""
@@ -83,6 +84,7 @@ class TestDirectory:
         for _ in range(2):
             refused(full, full.run())
 
+    @pytest.mark.rotated("way")
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     def test_a_directory_in_the_spool(self, full: Site, mounts: Mounts, way: str) -> None:
         """A directory within the spool would be delivered to itself, one directory deeper each time."""
@@ -100,6 +102,7 @@ class TestDirectory:
         assert set(FILES.values()) <= set(full.left().values())
         assert len(full.left()) <= 2 * len(FILES)
 
+    @pytest.mark.rotated("setting", "way", "below")
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     @pytest.mark.parametrize("setting", ["delete", "keep", "claim"])
     @pytest.mark.parametrize("below", ["deep", "deep/er", "deep/er/and/deeper"])
@@ -119,6 +122,7 @@ class TestDirectory:
             assert SAYS in finished.stderr
             assert full.left() == {**FILES, f"{below}/f1": b"the only copy of another f1"}
 
+    @pytest.mark.rotated("way", "prefix")
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     @pytest.mark.parametrize("prefix", ["spool/", "spool/new/", "spool/new/er-"])
     @pytest.mark.parametrize("whose", ["all", "location"])
@@ -145,6 +149,7 @@ class TestDirectory:
 
 
 class TestAside:
+    @pytest.mark.rotated("way", "below")
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     @pytest.mark.parametrize("below", [".", "some/where"])
     @pytest.mark.parametrize("key", ["on_success", "on_failure", "claim_dir"])
@@ -160,6 +165,7 @@ class TestAside:
         assert "lies in the spool" in full.run("check").stdout
         assert full.left() == FILES
 
+    @pytest.mark.rotated("way")
     @pytest.mark.parametrize("way", ["bind", "fuse"])
     def test_a_directory_beside_the_spool(self, full: Site, mounts: Mounts, way: str) -> None:
         """A mount of another directory of the same disk is as good as any."""
@@ -201,6 +207,7 @@ class TestFtp:
         refused(full, full.run())
         refused(full, full.run())
 
+    @pytest.mark.rotated("below")
     @pytest.mark.parametrize("below", ["deep", "deep/er"])
     def test_replaces_nothing_in_the_spool(self, full: Site, server: PyFtpServer, below: str) -> None:
         """An FTP server over a directory of the spool is sent no file onto another one."""
@@ -248,6 +255,7 @@ class TestS3:
         refused(gateway, gateway.run())
         not_ready(gateway)
 
+    @pytest.mark.rotated("below")
     @pytest.mark.parametrize("below", ["deep", "deep/er"])
     def test_replaces_nothing_in_the_spool(
         self, full: Site, mounts: Mounts, rclone_server: RcloneServer, rclone_s3: S3Endpoint, engine: str, below: str

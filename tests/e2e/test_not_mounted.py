@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.mounts import Mounts, disk_image, mounting
 from tests.e2e.site import Site, contents
 
+pytestmark = pytest.mark.rotated("command")
+
 
 @pytest.fixture
 def mounts() -> Iterator[Mounts]:
@@ -37,18 +39,23 @@ def stopped_server_of(place: Path) -> Iterator[None]:
         os.kill(server, signal.SIGCONT)
 
 
-def refused(site: Site, sentence: str) -> None:
-    """A run, the check and the status say it, and nothing has gone anywhere."""
+@pytest.fixture(params=["check", "status"])
+def command(request: pytest.FixtureRequest) -> str:
+    """Each command that tells of a disk beside the run."""
+    return str(request.param)
+
+
+def refused(site: Site, command: str, sentence: str) -> None:
+    """A run and another command say it, and nothing has gone anywhere."""
     finished = site.run()
     assert finished.code == 3
     assert sentence in finished.stderr
-    checked = site.run("check")
-    assert checked.code in (2, 3)
-    assert sentence in checked.stdout
-    assert sentence in site.run("status").stdout
+    told = site.run(command)
+    assert told.code in (2, 3)
+    assert sentence in told.stdout
 
 
-def test_a_destination(site: Site, mounts: Mounts, tmp_path: Path) -> None:
+def test_a_destination(site: Site, mounts: Mounts, tmp_path: Path, command: str) -> None:
     """The archive's disk goes, comes back, and is another one; only the one that was there is used."""
     archive = site.ship_to_directory()
     first, second = (disk_image(tmp_path / name) for name in ("first", "second"))
@@ -57,11 +64,11 @@ def test_a_destination(site: Site, mounts: Mounts, tmp_path: Path) -> None:
     assert site.run().code == 0
     site.file("bedroom/2020/11/29/20/02-b.dat")
     mounts.unmount(archive)
-    refused(site, "is on the root file system now")
+    refused(site, command, "is on the root file system now")
     assert contents(archive) == {}
     assert len(site.left()) == 1
     mounts.image(second, archive)
-    refused(site, "is on another disk now")
+    refused(site, command, "is on another disk now")
     mounts.unmount(archive)
     mounts.image(first, archive)
     assert site.run().code == 0
@@ -75,7 +82,7 @@ def test_a_destination(site: Site, mounts: Mounts, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", [False, True])
-def test_a_spool(site: Site, mounts: Mounts, tmp_path: Path, below: bool) -> None:
+def test_a_spool(site: Site, mounts: Mounts, tmp_path: Path, below: bool, command: str) -> None:
     """What lies under the mount point of the spool is not shipped, and a spool that went with its disk is named."""
     archive = site.ship_to_directory()
     disk = site.spool
@@ -89,7 +96,7 @@ def test_a_spool(site: Site, mounts: Mounts, tmp_path: Path, below: bool) -> Non
     mounts.unmount(disk)
     if not below:
         site.file("bedroom/2020/11/29/20/02-hidden.dat")
-    refused(site, "it was on a file system of its own")
+    refused(site, command, "it was on a file system of its own")
     assert "Waiting: unknown" in site.run("status").stdout
     assert len(contents(archive)) == 1
 
@@ -110,11 +117,11 @@ def test_a_destination_that_does_not_answer(site: Site, mounts: Mounts, tmp_path
     assert len(contents(tmp_path / "below")) == 1
 
 
-def test_configured(site: Site, mounts: Mounts, tmp_path: Path) -> None:
+def test_configured(site: Site, mounts: Mounts, tmp_path: Path, command: str) -> None:
     """Where it is asked for, a disk that was never there is missed too."""
     archive = site.ship_to_directory(must_be_mount=True)
     site.file("bedroom/2020/11/29/20/01-a.dat")
-    refused(site, "is on the root file system")
+    refused(site, command, "is on the root file system")
     mounts.image(disk_image(tmp_path / "image"), archive)
     assert site.run().code == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 
@@ -21,7 +20,6 @@ def stuck(site: Site) -> Site:
     (archive / PATH).parent.mkdir(parents=True)
     (archive / PATH).write_bytes(b"theirs")
     assert site.run().code == 1
-    assert "attempt" in site.run("status").stdout
     return site
 
 
@@ -34,7 +32,8 @@ def theirs_away(site: Site) -> None:
 
 
 def test_retry_ignores_the_pauses(stuck: Site) -> None:
-    """A run leaves a file whose pause is not over; with --retry it is tried."""
+    """A run leaves a file whose pause is not over, which status says; with --retry it is tried."""
+    assert "attempt" in stuck.run("status").stdout
     theirs_away(stuck)
     assert (stuck.run().code, len(stuck.left())) == (1, 1)
     assert (stuck.run("run", "--retry").code, stuck.left()) == (0, {})
@@ -61,9 +60,10 @@ def test_forget_everything(stuck: Site) -> None:
     """With --all, or with a directory or a wildcard, all that fail there."""
     for arguments in (["bedroom"], ["*-topic.dat"], ["--all"]):
         assert stuck.run("forget", *arguments).code == 0
-        assert stuck.run().code == 1
+        assert (stuck.run().code, len(stuck.left())) == (1, 1)
 
 
+@pytest.mark.rotated("whole")
 @pytest.mark.parametrize("whole", ["{spool}", "{spool}/", ".", "{link}", "{link}/bedroom"])
 def test_forget_the_whole_spool(stuck: Site, whole: str) -> None:
     """A directory stands for all files below it, and so does the spool, however it is named."""
@@ -78,11 +78,12 @@ def test_forget_the_whole_spool(stuck: Site, whole: str) -> None:
 def test_forget_the_current_directory(stuck: Site) -> None:
     """In a directory of the spool, ``.`` is that directory and ``..`` the one above it."""
     (stuck.spool / "attic").mkdir()
-    for place, named, code in (("attic", ".", 1), ("attic", "..", 0), ("bedroom", ".", 0)):
+    for place, named, code in (("attic", ".", 1), ("bedroom", ".", 0), ("attic", "..", 0)):
         shell = ["sh", "-c", 'cd "$0" && exec "$@"', str(stuck.spool / place), str(COMMAND)]
         finished = stuck.run(command=[*shell, "forget", str(stuck.config_file), named])
         assert finished.code == code
-        assert stuck.run().code == 1
+        if place == "bedroom":
+            assert stuck.run().code == 1
 
 
 def test_nothing_to_forget(stuck: Site) -> None:
@@ -94,12 +95,10 @@ def test_nothing_to_forget(stuck: Site) -> None:
 
 def test_forget_in_a_damaged_ledger(stuck: Site) -> None:
     """A ledger that is damaged is set aside, and the command says under which name."""
-    path = json.loads(stuck.run("status", "--json").stdout)["ledger"]
+    (path,) = stuck.home.rglob("ledger.sqlite3")
     for companion in ("-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + companion)
-    with open(path, "wb") as file:
-        file.write(b"no ledger" * 500)
+        path.with_name(path.name + companion).unlink(missing_ok=True)
+    path.write_bytes(b"no ledger" * 500)
     finished = stuck.run("forget", "--all")
     assert (finished.code, finished.stdout) == (0, "0 files will be tried by the next run.\n")
     assert "The ledger was damaged" in finished.stderr

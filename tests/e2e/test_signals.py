@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -41,7 +43,7 @@ def catches(running: Running, number: int) -> bool:
 def test_a_signal_lets_uploads_in_flight_finish(site: Site, fault_server: FaultServer, number: int) -> None:
     """After a signal what is in flight is finished and removed, nothing new is begun, and the code says why."""
     site.ship_to(fault_server, max_concurrency=2)
-    site.files(40)
+    site.files(12)
     running: list[Running] = []
 
     def interrupt() -> None:
@@ -56,13 +58,13 @@ def test_a_signal_lets_uploads_in_flight_finish(site: Site, fault_server: FaultS
     assert finished.code == STOPS[signal.Signals(number)]
     shipped, left = fault_server.objects(), site.left()
     assert 1 <= len(shipped) <= 4
-    assert len(left) == 40 - len(shipped)
+    assert len(left) == 12 - len(shipped)
     assert not shipped.keys() & left.keys()
     assert finished.stderr.count(" has been uploaded to ") == len(shipped)
     assert finished.sentences("INFO")[-1].endswith("ended early: signal.")
     assert site.run().code == 0
     assert site.left() == {}
-    assert len(fault_server.objects()) == 40
+    assert len(fault_server.objects()) == 12
     assert fault_server.replacements == []
 
 
@@ -110,13 +112,14 @@ def test_an_impatient_user(site: Site, fault_server: FaultServer) -> None:
     assert len(site.left()) == 50
 
 
-def test_a_signal_during_start_up_is_never_a_traceback(site: Site) -> None:
+def test_a_signal_during_start_up_is_never_a_traceback(site: Site, effort: Callable[[int, int], int]) -> None:
     """Whenever in its first tenths of a second a run is interrupted, it leaves no traceback and no half-done file."""
     archive = site.ship_to_directory()
-    for number in range(16):
+    starts = effort(8, 16)
+    for number in range(starts):
         file = site.file("bedroom/2020/11/29/20/46-topic.dat", b"content")
         running = site.start()
-        time.sleep(number * 0.012)
+        time.sleep(number / starts * 0.192)
         running.send(signal.SIGTERM)
         finished = running.wait(15)
         assert finished.code in (0, 143, -signal.SIGTERM), finished.stderr
@@ -181,15 +184,27 @@ def test_an_upload_has_a_deadline(site: Site, fault_server: FaultServer) -> None
     assert "deadline" in finished.sentences("ERROR")[0]
 
 
-class TestOneRunPerSpool:
-    @pytest.fixture
-    def holder(self, site: Site, fault_server: FaultServer) -> Running:
-        """A run that has the spool for as long as the test wants."""
-        return start_with_hanging_uploads(site, fault_server)
+class Occupied(NamedTuple):
+    """A spool, the server it goes to, and the run that has it."""
 
-    @pytest.mark.usefixtures("holder")
-    def test_a_second_start_steps_aside(self, site: Site, fault_server: FaultServer) -> None:
+    site: Site
+    server: FaultServer
+    holder: Running
+
+
+@pytest.fixture(scope="module")
+def occupied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Occupied]:
+    """A spool that a run has meanwhile."""
+    with FaultServer() as server:
+        site = Site(tmp_path_factory.mktemp("occupied"))
+        yield Occupied(site, server, start_with_hanging_uploads(site, server))
+        site.end()
+
+
+class TestOneRunPerSpool:
+    def test_a_second_start_steps_aside(self, occupied: Occupied) -> None:
         """A second start exits with 0 after one line that names the holder; --quiet leaves that out, too."""
+        site, fault_server, _ = occupied
         before = fault_server.counts()
         second = site.run(timeout=15)
         assert second.code == 0
@@ -200,20 +215,21 @@ class TestOneRunPerSpool:
         assert fault_server.counts() == before
         assert len(site.left()) == 50
 
-    def test_status_names_the_holder(self, site: Site, holder: Running) -> None:
+    def test_status_names_the_holder(self, occupied: Occupied) -> None:
         """``status`` names the process that has the spool."""
-        assert f"process {holder.pid} " in site.status()["lock_holder"]
+        assert f"process {occupied.holder.pid} " in occupied.site.status()["lock_holder"]
 
-    @pytest.mark.usefixtures("holder")
-    def test_waiting_for_the_lock_runs_out(self, site: Site) -> None:
+    def test_waiting_for_the_lock_runs_out(self, occupied: Occupied) -> None:
         """--wait-for-lock ends with 75 when its time is over, and says who has the spool."""
+        site = occupied.site
         waited = site.run("run", "--wait-for-lock", "0.5", timeout=15)
         assert waited.code == 75
         assert waited.seconds > 0.5
         assert f"Another run has the spool {site.spool}: process " in waited.stderr
 
-    def test_waiting_for_the_lock_succeeds(self, site: Site, fault_server: FaultServer, holder: Running) -> None:
+    def test_waiting_for_the_lock_succeeds(self, site: Site, fault_server: FaultServer) -> None:
         """--wait-for-lock starts as soon as the other run has ended, however it ended."""
+        holder = start_with_hanging_uploads(site, fault_server)
         waiting = site.start("run", "--wait-for-lock", "30")
         time.sleep(0.3)
         assert waiting.poll() is None
@@ -223,10 +239,9 @@ class TestOneRunPerSpool:
         assert finished.code == 0, finished.stderr
         assert site.left() == {}
 
-    @pytest.mark.usefixtures("holder")
-    def test_a_signal_ends_the_waiting(self, site: Site) -> None:
+    def test_a_signal_ends_the_waiting(self, occupied: Occupied) -> None:
         """A run that waits for the lock can be told to stop as any other."""
-        waiting = site.start("run", "--wait-for-lock", "60")
+        waiting = occupied.site.start("run", "--wait-for-lock", "60")
         waiting.wait_until(lambda: catches(waiting, signal.SIGTERM), "it heeds the signal")
         time.sleep(0.3)
         waiting.send(signal.SIGTERM)
@@ -234,32 +249,34 @@ class TestOneRunPerSpool:
         assert finished.code == 143
         assert "Traceback" not in finished.stderr
 
-    @pytest.mark.usefixtures("holder")
-    def test_another_state_directory_is_no_way_around(self, site: Site) -> None:
+    def test_another_state_directory_is_no_way_around(
+        self, occupied: Occupied, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The lock is the spool's: a configuration with a state directory of its own meets it too."""
-        site.settings["state_dir"] = str(site.place / "other-state")
-        second = site.run(timeout=15)
+        monkeypatch.setitem(occupied.site.settings, "state_dir", str(occupied.site.place / "other-state"))
+        second = occupied.site.run(timeout=15)
         assert second.code == 0
         assert "Another run has the spool" in second.stderr
 
-    def test_looking_does_not_disturb(self, site: Site, holder: Running) -> None:
+    def test_looking_does_not_disturb(self, occupied: Occupied) -> None:
         """``status``, ``history`` and --dry-run work while a run is at work."""
+        site, _, holder = occupied
         assert site.run("status").code == 0
         assert site.run("history").code == 0
         assert site.run("run", "--dry-run").stdout.count("would ship") == 50
         assert holder.poll() is None
 
-    def test_twenty_starts_at_once(self, make_site: object, fault_server: FaultServer) -> None:
+    def test_twenty_starts_at_once(
+        self, site: Site, fault_server: FaultServer, effort: Callable[[int, int], int]
+    ) -> None:
         """Of many starts at once one does the work and the others step aside; every file is stored once."""
-        assert callable(make_site)
-        site = make_site()
-        assert isinstance(site, Site)
         fault_server.latency_seconds = 0.02
         site.ship_to(fault_server, max_concurrency=4)
         site.files(60)
-        started = [site.start() for _ in range(12)]
+        starts = effort(6, 20)
+        started = [site.start() for _ in range(starts)]
         finished = [running.wait(60) for running in started]
-        assert [each.code for each in finished] == [0] * 12
+        assert [each.code for each in finished] == [0] * starts
         assert sum(each.stderr.count(" has been uploaded to ") for each in finished) == 60
         assert site.left() == {}
         assert len(fault_server.objects()) == 60

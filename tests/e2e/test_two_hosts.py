@@ -18,7 +18,7 @@ from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import or_skip
 from tests.servers.two_hosts import NAMES, TwoHosts, two_hosts
 
-FILES = 300
+FILES = 100
 
 
 @pytest.fixture(params=["bindfs", pytest.param("juicefs", marks=pytest.mark.exhaustive)])
@@ -133,10 +133,10 @@ def test_two_hosts_write_one_ledger(hosts: TwoHosts, older: bool) -> None:
         with closing(sqlite3.connect(ledger)) as connection:
             assert connection.execute("PRAGMA journal_mode = WAL").fetchall() == [("wal",)]
     started = [hosts.start(name, COMMAND, "run", configs[name], XDG_STATE_HOME=home) for name in NAMES]
-    looked = [hosts.run(name, COMMAND, "status", "--json", configs[name], XDG_STATE_HOME=home) for name in NAMES * 2]
+    looked = [hosts.run(name, COMMAND, "status", "--json", configs[name], XDG_STATE_HOME=home) for name in NAMES]
     outputs = [process.communicate(timeout=120)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0], outputs
-    assert [each.returncode for each in looked] == [0] * 4, [each.stdout for each in looked]
+    assert [each.returncode for each in looked] == [0, 0], [each.stdout for each in looked]
     shipped_and_known(hosts, configs["a"], outputs)
 
 

@@ -6,22 +6,24 @@ Each case is one mistake that people make; what is said of it is held together h
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from tests.e2e.mounts import mounting
 from tests.e2e.site import Site
+from tests.e2e.told import the_problem
 from tests.servers.certificates import make_certificates
 from tests.servers.fault_script import error
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import MakeFaultServer
 from tests.servers.odd_ftp import Oddities, OddSession, odd_ftp_server
+
+pytestmark = pytest.mark.rotated("form")
 
 HOUR = 3600.0
 Offset = Callable[[float], dict[str, str]]
@@ -52,38 +54,59 @@ def to_ftp(site: Site, tmp_path: Path) -> Iterator[Refuse]:
         yield ship
 
 
-def said(
-    site: Site, *, run: int, cause: str, severity: str, remedy: str, left: int = 1, **options: Any
-) -> dict[str, Any]:
-    """The one problem after a run, as each command tells it."""
-    finished = site.run(**options)
-    assert finished.code == run, finished.stderr
-    assert len(site.left()) == left
-    status = json.loads(site.run("status", "--json", **options).stdout)
-    (problem,) = status["problems"]
-    assert (problem["cause"], problem["severity"]) == (cause, severity)
-    assert remedy in problem["remedy"]
-    assert status["verdict"] == {"error": "stuck", "warning": "attention"}[severity]
-    assert f"To do: {problem['remedy']}" in site.run("status", **options).stdout
-    level = {"error": 2, "warning": 1}[severity]
-    assert site.run("status", "--exit-code", **options).code == level
-    plugin = site.run("status", "--plugin", **options)
-    assert plugin.code == level
-    assert plugin.stdout.startswith(f"S3_UPLOADER {['OK', 'WARNING', 'CRITICAL'][level]} - {cause}")
-    assert isinstance(problem, dict)
-    return problem
+class Said(Protocol):
+    """Lets a spool run, and sees that each command tells of the one problem that is left then."""
+
+    def __call__(
+        self, site: Site, *, run: int, cause: str, severity: str, remedy: str, left: int = 1, **options: Any
+    ) -> dict[str, Any]:
+        """Return the problem as programs are told of it, and with it the run."""
 
 
-def stuck(site: Site, *, cause: str, remedy: str, **options: Any) -> dict[str, Any]:
-    """A run that was abandoned, for a reason that does not pass by itself."""
-    return said(site, run=3, cause=cause, severity="error", remedy=remedy, **options)
+class Stuck(Protocol):
+    """The same of a run that is abandoned, for a reason that does not pass by itself."""
+
+    def __call__(self, site: Site, *, cause: str, remedy: str, left: int = 1, **options: Any) -> dict[str, Any]:
+        """Return the problem."""
 
 
-def test_bucket_missing(spool: Site) -> None:
+@pytest.fixture
+def said(form: str) -> Said:
+    """What is told in one form beside that for programs."""
+
+    def said(
+        site: Site, *, run: int, cause: str, severity: str, remedy: str, left: int = 1, **options: Any
+    ) -> dict[str, Any]:
+        finished = site.run(**options)
+        assert finished.code == run, finished.stderr
+        assert len(site.left()) == left
+        problem = the_problem(site, form, **options)
+        assert (problem["cause"], problem["severity"]) == (cause, severity)
+        assert remedy in problem["remedy"]
+        return problem | {"run": finished}
+
+    return said
+
+
+@pytest.fixture
+def stuck(said: Said) -> Stuck:
+    """The same of a run that is abandoned."""
+
+    def stuck(site: Site, **expected: Any) -> dict[str, Any]:
+        problem = said(site, run=3, severity="error", **expected)
+        (sentence,) = problem["run"].sentences("ERROR")
+        assert sentence.startswith("The run was abandoned, all files are kept: ")
+        return problem
+
+    return stuck
+
+
+def test_bucket_missing(spool: Site, stuck: Stuck) -> None:
     """A bucket that does not exist is no matter of the network."""
     spool.settings["bucket"] = "no-such-bucket"
     problem = stuck(spool, cause="destination", remedy="bucket, region or endpoint_url")
     assert "network" not in problem["remedy"]
+    assert "(NoSuchBucket)" in problem["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +119,7 @@ def test_bucket_missing(spool: Site) -> None:
     ids=["storage-class", "storage-class-of-ceph", "acl"],
 )
 def test_wrong_setting(
-    spool: Site, fault_server: FaultServer, code: str, message: str, settings: dict[str, str]
+    spool: Site, fault_server: FaultServer, code: str, message: str, settings: dict[str, str], stuck: Stuck
 ) -> None:
     """A storage class that there is not, and an ACL where the bucket has none, are settings to correct."""
     fault_server.faults.add(error(code, status=400, message=message).only(times=None))
@@ -105,43 +128,47 @@ def test_wrong_setting(
     assert next(iter(settings)) in problem["sentence"]
 
 
-def test_wrong_region(spool: Site, fault_server: FaultServer) -> None:
+def test_wrong_region(spool: Site, fault_server: FaultServer, stuck: Stuck) -> None:
     """A bucket in another region names it."""
     fault_server.faults.add(error("PermanentRedirect").only(operations=None, times=None))
     problem = stuck(spool, cause="destination", remedy="bucket, region or endpoint_url")
     assert "eu-central-1" in problem["sentence"]
 
 
-def test_wrong_key(spool: Site) -> None:
+def test_wrong_key(spool: Site, stuck: Stuck) -> None:
     """An access key that does not exist is one to correct."""
     spool.environment["AWS_ACCESS_KEY_ID"] = "AKIDOESNOTEXIST00000"
     problem = stuck(spool, cause="credentials", remedy="Renew or correct the credentials")
+    assert "(InvalidAccessKeyId)" in problem["sentence"]
     assert "AWS_ACCESS_KEY_ID" in problem["sentence"]
 
 
-def test_wrong_secret(spool: Site, fault_server: FaultServer) -> None:
+def test_wrong_secret(spool: Site, fault_server: FaultServer, stuck: Stuck) -> None:
     """So is a secret that does not fit the key."""
     fault_server.faults.add(error("SignatureDoesNotMatch").only(operations=None, times=None))
     problem = stuck(spool, cause="credentials", remedy="Renew or correct the credentials")
+    assert "(SignatureDoesNotMatch)" in problem["sentence"]
     assert "secret" in problem["sentence"]
 
 
-def test_expired_token(spool: Site, fault_server: FaultServer) -> None:
+def test_expired_token(spool: Site, fault_server: FaultServer, stuck: Stuck) -> None:
     """Temporary credentials that have expired are to be renewed."""
     fault_server.faults.add(error("ExpiredToken").only(operations=None, times=None))
     spool.environment["AWS_SESSION_TOKEN"] = "expired"
-    stuck(spool, cause="credentials", remedy="Renew or correct the credentials")
+    problem = stuck(spool, cause="credentials", remedy="Renew or correct the credentials")
+    assert "(ExpiredToken)" in problem["sentence"]
+    assert "credentials" in problem["sentence"]
 
 
 @pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])
-def test_clock_wrong(spool: Site, clock_offset: Offset, hours: int) -> None:
+def test_clock_wrong(spool: Site, clock_offset: Offset, hours: int, stuck: Stuck) -> None:
     """A clock that is hours off is to be set."""
     spool.files(1)
     problem = stuck(spool, cause="clock", remedy="Set this machine's clock", environment=clock_offset(hours * HOUR))
     assert ("behind" if hours < 0 else "ahead of") in problem["sentence"]
 
 
-def test_no_network(spool: Site, clock_offset: Offset) -> None:
+def test_no_network(spool: Site, clock_offset: Offset, said: Said, stuck: Stuck) -> None:
     """A server that is not there is a warning, since it may be back in a moment; after ten minutes nothing goes."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
@@ -152,7 +179,7 @@ def test_no_network(spool: Site, clock_offset: Offset) -> None:
         )
 
 
-def test_tls_refused(site: Site, make_fault_server: MakeFaultServer, engine: str, tmp_path: Path) -> None:
+def test_tls_refused(site: Site, make_fault_server: MakeFaultServer, engine: str, tmp_path: Path, stuck: Stuck) -> None:
     """A certificate that is not trusted does not become so by waiting."""
     server = make_fault_server(tls=True)
     site.ship_to(server, engine=engine)
@@ -162,43 +189,45 @@ def test_tls_refused(site: Site, make_fault_server: MakeFaultServer, engine: str
     assert not server.counts()
 
 
+@pytest.mark.rotated("reply")
 @pytest.mark.parametrize("reply", ["530 Login incorrect.", "430 Invalid password.", "500 OOPS: no such user."])
-def test_ftp_530(site: Site, to_ftp: Refuse, reply: str) -> None:
+def test_ftp_530(site: Site, to_ftp: Refuse, reply: str, stuck: Stuck) -> None:
     """A login that is refused is a matter of user and password, whatever number the server has for it."""
     to_ftp({"PASS": reply})
     problem = stuck(site, cause="credentials", remedy="Renew or correct the credentials")
     assert reply.rstrip(".") in problem["sentence"]
 
 
-def test_ftp_without_tls(site: Site, to_ftp: Refuse) -> None:
+def test_ftp_without_tls(site: Site, to_ftp: Refuse, stuck: Stuck) -> None:
     """A server that does not offer TLS is a setting to correct, and no matter of the network."""
     to_ftp({"AUTH": "500 Unknown command."}, tls=True)
     problem = stuck(site, cause="destination", remedy="Correct the setting that the message names")
     assert "does not offer TLS" in problem["sentence"]
 
 
-def test_ftp_550_of_the_directory(site: Site, to_ftp: Refuse) -> None:
+def test_ftp_550_of_the_directory(site: Site, to_ftp: Refuse, stuck: Stuck) -> None:
     """A directory that is not there holds everything up."""
     to_ftp({"CWD": "550 No such directory."}, path="in")
     stuck(site, cause="destination", remedy="Correct path, create the directory it names")
 
 
+@pytest.mark.rotated("verb", "reply")
 @pytest.mark.parametrize("files", [1, 30])
 @pytest.mark.parametrize(
     ("verb", "reply"),
     [("STOR", "550 Permission denied."), ("STOR", "553 Can't open that file."), ("MKD", "550 Not enough privileges.")],
 )
-def test_ftp_550_of_every_file(site: Site, to_ftp: Refuse, verb: str, reply: str, files: int) -> None:
+def test_ftp_550_of_every_file(site: Site, to_ftp: Refuse, verb: str, reply: str, files: int, stuck: Stuck) -> None:
     """A user who may write nothing holds everything up, however many files wait: nothing will be shipped."""
     to_ftp({verb: reply})
     site.files(files)
     problem = stuck(site, cause="destination", remedy="give the user permissions there", left=files)
     assert reply.rstrip(".") in problem["sentence"]
-    assert "Nothing can be written in / either. Check the permissions of the FTP user there." in site.run().stderr
+    assert "Nothing can be written in / either. Check the permissions of the FTP user there." in problem["run"].stderr
     assert site.run("check").code == 3
 
 
-def test_ftp_550_of_a_file(site: Site, to_ftp: Refuse) -> None:
+def test_ftp_550_of_a_file(site: Site, to_ftp: Refuse, said: Said) -> None:
     """A file that may not be written where it goes is that file's trouble, and a permission that is missing."""
 
     def refuse(session: OddSession, verb: str, argument: bytes) -> bool:
@@ -234,7 +263,7 @@ def test_ftp_550_of_every_file_but_a_test(site: Site, to_ftp: Refuse, verb: str,
     assert len(tests) == 1, tests
 
 
-def test_ftp_550_of_one_file_of_many(site: Site, to_ftp: Refuse) -> None:
+def test_ftp_550_of_one_file_of_many(site: Site, to_ftp: Refuse, said: Said) -> None:
     """If others are accepted, they are shipped, whatever else the server refuses."""
 
     def refuse(session: OddSession, verb: str, argument: bytes) -> bool:
@@ -250,7 +279,7 @@ def test_ftp_550_of_one_file_of_many(site: Site, to_ftp: Refuse) -> None:
     assert problem["files"] == 1
 
 
-def test_a_directory_without_the_right_to_write(site: Site, tmp_path: Path) -> None:
+def test_a_directory_without_the_right_to_write(site: Site, tmp_path: Path, stuck: Stuck) -> None:
     """A directory of this machine knows no credentials: a permission is missing there."""
     (tmp_path / "archive").mkdir()
     site.settings["destination"] = {"type": "local", "path": str(tmp_path / "archive")}
