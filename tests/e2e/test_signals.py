@@ -272,12 +272,12 @@ class TestOneRunPerSpool:
         """Of many starts at once one does the work and the others step aside; every file is stored once."""
         fault_server.latency_seconds = 0.02
         site.ship_to(fault_server, max_concurrency=4)
-        site.files(60)
+        site.files(30)
         starts = effort(6, 20)
         started = [site.start() for _ in range(starts)]
         finished = [running.wait(60) for running in started]
         assert [each.code for each in finished] == [0] * starts
-        assert sum(each.stderr.count(" has been uploaded to ") for each in finished) == 60
+        assert sum(each.stderr.count(" has been uploaded to ") for each in finished) == 30
         assert site.left() == {}
-        assert len(fault_server.objects()) == 60
+        assert len(fault_server.objects()) == 30
         assert fault_server.replacements == []

@@ -18,9 +18,11 @@ FORMS = ("people", "plugin")
 """For whom status is, beside programs."""
 
 
-def to_people(site: Site, problem: dict[str, Any], **options: Any) -> None:
-    """Let the problem come first, with what happens next and what to do."""
-    first, following, to_do = site.run("status", **options).stdout.splitlines()[:3]
+def to_people(site: Site, problem: dict[str, Any], code: int, **options: Any) -> None:
+    """Let the problem come first, with what happens next and what to do; that there is one is no failure to tell it."""
+    told = site.run("status", **options)
+    assert told.code == code, told.stderr
+    first, following, to_do = told.stdout.splitlines()[:3]
     assert first.startswith({"error": "STUCK", "warning": "ATTENTION"}[problem["severity"]])
     assert problem["sentence"].split(" (")[0][:40] in first
     assert problem["path"] is None or problem["path"] in first
@@ -37,8 +39,11 @@ def to_a_plugin(site: Site, problem: dict[str, Any], **options: Any) -> None:
     assert "| " in line
 
 
-def the_problem(site: Site, form: str, **options: Any) -> dict[str, Any]:
-    """The one problem that status names, to programs and in another form alike; the exit code goes with it."""
+def the_problem(site: Site, form: str, *, code: int = 0, **options: Any) -> dict[str, Any]:
+    """The one problem that status names, to programs and in another form alike.
+
+    :param code: what status ends with, unless it is told that its exit code is to say how things stand.
+    """
     finished = site.run("status", "--json", "--exit-code", **options)
     status = json.loads(finished.stdout)
     (problem,) = status["problems"]
@@ -48,7 +53,10 @@ def the_problem(site: Site, form: str, **options: Any) -> dict[str, Any]:
     assert status["since"] == problem["since"]
     assert problem["next"]
     assert problem["remedy"]
-    {"people": to_people, "plugin": to_a_plugin}[form](site, problem, **options)
+    if form == "people":
+        to_people(site, problem, code, **options)
+    else:
+        to_a_plugin(site, problem, **options)
     return problem
 
 
