@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.site import Running, Site
+from tests.e2e.site import COMMAND, Running, Site
 from tests.servers.fault_script import hang, run_before_answer
 from tests.servers.fault_server import FaultServer
 
@@ -274,7 +274,8 @@ class TestOneRunPerSpool:
         site.ship_to(fault_server, max_concurrency=4)
         site.files(30)
         starts = effort(6, 20)
-        started = [site.start() for _ in range(starts)]
+        site.write_config()  # once: a start must not find it half written by the next one
+        started = [site.start(command=[str(COMMAND), str(site.config_file)]) for _ in range(starts)]
         finished = [running.wait(60) for running in started]
         assert [each.code for each in finished] == [0] * starts
         assert sum(each.stderr.count(" has been uploaded to ") for each in finished) == 30
