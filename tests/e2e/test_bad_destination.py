@@ -178,7 +178,6 @@ def test_tls_to_a_server_without(waiting: Site, nginx_sink: NginxSink, engine: s
     assert "TLS" in sentence
 
 
-@pytest.mark.rotated("hours")
 @pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])
 def test_a_wrong_clock(
     waiting: Site, fault_server: FaultServer, engine: str, hours: int, clock_offset: Callable[[float], dict[str, str]]

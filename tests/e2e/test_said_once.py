@@ -33,9 +33,11 @@ def test_a_lasting_trouble_is_mailed_once(refused: Site) -> None:
     for _ in range(2):
         again = refused.run("run", "--quiet")
         assert (again.code, again.stderr) == (3, "")
+    assert "Failed to upload" in refused.run().stderr, "who does not ask for quiet reads it each time"
     assert refused.status()["verdict"] == "stuck"
 
 
+@pytest.mark.exhaustive
 def test_who_does_not_ask_for_quiet_reads_it_each_time(refused: Site) -> None:
     """The lines that scripts know are in the log of every run."""
     for _ in range(2):

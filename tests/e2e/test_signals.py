@@ -80,6 +80,7 @@ def test_uploads_that_hang_are_cancelled_after_the_drain_time(site: Site, fault_
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.rotated("number")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_second_signal_cancels_at_once(site: Site, fault_server: FaultServer, engine: str, number: int) -> None:
     """The second Ctrl-C does not wait for the drain time, whatever the engine is doing."""

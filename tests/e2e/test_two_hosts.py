@@ -18,7 +18,7 @@ from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import or_skip
 from tests.servers.two_hosts import NAMES, TwoHosts, two_hosts
 
-FILES = 100
+FILES = 60
 
 
 @pytest.fixture(params=["bindfs", pytest.param("juicefs", marks=pytest.mark.exhaustive)])

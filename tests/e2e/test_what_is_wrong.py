@@ -160,6 +160,7 @@ def test_expired_token(spool: Site, fault_server: FaultServer, stuck: Stuck) -> 
     assert "credentials" in problem["sentence"]
 
 
+@pytest.mark.rotated("hours")
 @pytest.mark.parametrize("hours", [-5, 5], ids=["behind", "ahead"])
 def test_clock_wrong(spool: Site, clock_offset: Offset, hours: int, stuck: Stuck) -> None:
     """A clock that is hours off is to be set."""
