@@ -19,10 +19,12 @@ import pytest
 from tests.servers.fault_script import hang, run_before_answer
 from tests.servers.fault_server import FaultServer
 
-FEW_FILES, FILES = 500, int(os.environ.get("CLAIMS_TEST_FILES", "2000"))
+FEW_FILES, FILES = 150, int(os.environ.get("CLAIMS_TEST_FILES", "2000"))
 UPLOADERS = 4
-KILLS = 8
+FEW_KILLS, KILLS = 8, 40
 """How many of them are killed at the least."""
+LOCKS = ("lock", ".s3-uploader.lock")
+"""Files of the uploaders' own, in a directory of claims and in the spool."""
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
@@ -65,9 +67,9 @@ class Queue:
         """Add files to `written` whenever the spool has run empty, as long as `goes_on` says so."""
         while goes_on():
             if self.has_files():
-                time.sleep(0.02)
+                time.sleep(0.1)
             else:
-                written |= self.fill(200, first=len(written))
+                written |= self.fill(100, first=len(written))
 
     def _write(self, path: Path, content: bytes) -> None:
         while True:
@@ -96,7 +98,8 @@ class Queue:
 
     def has_files(self) -> bool:
         """Whether anything waits in the spool or is claimed."""
-        return any(names for place in (self.spool, self.working) for _, _, names in os.walk(place) if names != ["lock"])
+        found = (name for place in (self.spool, self.working) for _, _, names in os.walk(place) for name in names)
+        return any(name not in LOCKS for name in found)
 
 
 def test_killed_at_random(
@@ -104,22 +107,28 @@ def test_killed_at_random(
 ) -> None:
     """Four uploaders that are killed and started again at random: no file is lost, or in flight twice at once."""
     shared = Queue(tmp_path, server)
+    # A slow server costs no processor time, and most uploaders are still at work when it is time to kill them.
+    shared.settings["max_concurrency"] = 4
+    shared.config.write_text(json.dumps(shared.settings))
     written = shared.fill(effort(FEW_FILES, FILES))
-    server.latency_seconds = 0.002
+    server.latency_seconds = 0.15
+    enough = effort(FEW_KILLS, KILLS)
     kills = [0] * UPLOADERS
     complaints: list[str] = []
     until = time.monotonic() + 60 + len(written) / 20
 
     def too_few_kills() -> bool:
         # On a fast machine the uploaders end before they are killed; then there is more work for them.
-        return sum(kills) < KILLS and time.monotonic() < until
+        return sum(kills) < enough and time.monotonic() < until
 
     def keep_alive(number: int) -> None:
         chance = random.Random(number)
         while (shared.has_files() or too_few_kills()) and time.monotonic() < until:
             process = shared.start()
             try:
-                _, log = process.communicate(timeout=chance.uniform(0.2, 2.0))
+                # When enough of them were killed the rest of the work is done in peace.
+                patience = chance.uniform(0.2, 2.0) if too_few_kills() else 120
+                _, log = process.communicate(timeout=patience)
             except subprocess.TimeoutExpired:
                 process.kill()
                 _, log = process.communicate()
@@ -140,7 +149,7 @@ def test_killed_at_random(
     assert not shared.has_files()
     assert list(shared.working.iterdir()) == []
     assert server.most_concurrent_writes() == 1
-    assert sum(kills) >= KILLS, "the uploaders were too quick to be killed"
+    assert sum(kills) >= enough, "the uploaders were too quick to be killed"
     print(f"{len(written)} files, {sum(kills)} kills, {server.counts()['PutObject']} uploads")
 
 
