@@ -139,7 +139,8 @@ def _case(item: pytest.Item, ordinals: dict[tuple[str, str], list[int]]) -> Case
 
 def _has_two_budgets(item: pytest.Item) -> bool:
     return isinstance(item, pytest.Function) and (
-        not {"effort", "exhaustive"}.isdisjoint(item.fixturenames) or hasattr(item.obj, "hypothesis")
+        not {"effort", "exhaustive"}.isdisjoint(item.fixturenames)
+        or getattr(item.obj, "is_hypothesis_test", False)  # also of a state machine, unlike the attribute `hypothesis`
     )
 
 

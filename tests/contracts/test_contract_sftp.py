@@ -16,16 +16,22 @@ from tests.servers.openssh import OpensshServer
 from tests.servers.proftpd_sftp import ProftpdSftpServer
 from tests.servers.scripted_sftp import ScriptedSftpServer
 
-PROFTPD = "proftpd"
+PROFTPD, SCRIPTED = "proftpd", "scripted"
 
 
 @pytest.mark.rotated("stage")
-class TestSftpStoreOnRealServers(StoreContract):
-    """OpenSSH has hard links, so nobody replaces anybody's file; ProFTPD has hashes, and a password logs in there."""
+class TestSftpStore(StoreContract):
+    """OpenSSH has hard links, so nobody replaces anybody's file; ProFTPD has hashes, and a password logs in there.
 
-    @pytest.fixture(params=["program", "internal", "chroot", "forced", PROFTPD])
+    The scripted server is another one's code; what it does with names and renames is Python's.
+    """
+
+    @pytest.fixture(params=["program", "internal", "chroot", "forced", PROFTPD, SCRIPTED])
     def stage(self, request: pytest.FixtureRequest, openssh_servers: Callable[[str], OpensshServer]) -> Iterator[Stage]:
-        """A store on a real server, in a directory of its own."""
+        """A store on a server, in a directory of its own."""
+        if request.param == SCRIPTED:
+            yield from on_scripted()
+            return
         if request.param == PROFTPD:
             yield from on_proftpd(request.getfixturevalue("proftpd_sftp_server"))
             return
@@ -52,16 +58,9 @@ def on_proftpd(server: ProftpdSftpServer) -> Iterator[Stage]:
     shutil.rmtree(root)
 
 
-class TestSftpStoreOnAScriptedServer(StoreContract):
-    """Another server's code; what it does with names and renames is Python's."""
-
-    @pytest.fixture
-    def stage(self) -> Iterator[Stage]:
-        """A store on a server in this process."""
-        with ScriptedSftpServer() as server:
-            yield directory_stage(
-                server.root,
-                lambda: SftpStore(**server.settings()),
-                expected_proof=Proof.CHECKSUM,
-                large_size=3_000_000,
-            )
+def on_scripted() -> Iterator[Stage]:
+    """A store on a server in this process."""
+    with ScriptedSftpServer() as server:
+        yield directory_stage(
+            server.root, lambda: SftpStore(**server.settings()), expected_proof=Proof.CHECKSUM, large_size=3_000_000
+        )

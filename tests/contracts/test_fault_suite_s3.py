@@ -104,7 +104,7 @@ def fresh(fault: faults.Fault) -> faults.Fault:
 ALL_BUT_READING = (
     "HeadObject", "PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload",
 )  # fmt: skip
-SIZES = [pytest.param(2_000, id="2kB"), pytest.param(2_000_000, id="2MB"), pytest.param(LARGE, id="12MB")]
+SIZES = [pytest.param(2_000, id="2kB"), pytest.param(2_000_000, id="2MB"), pytest.param(LARGE, id="6MB")]
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_a_part_that_fails_for_good(setting: Setting) -> None:
 def test_a_file_that_shrinks_in_mid_upload(setting: Setting, tmp_path: Path) -> None:
     """A file cut short while its parts are on their way is never completed."""
     path = tmp_path / "shrinking"
-    size = 80_000_000
+    size = 40_000_000
     path.write_bytes(pattern(size))
     setting.server.faults.add(
         faults.run_before_answer(lambda: path.open("r+b").truncate(1000)).only(operations="CreateMultipartUpload")
@@ -550,13 +550,13 @@ def test_an_object_of_parts_is_recognised(setting: Setting) -> None:
     client = setting.server.endpoint.client()
     upload = client.create_multipart_upload(Bucket=setting.server.bucket, Key="key")["UploadId"]
     parts: list[Any] = []
-    for number, first in enumerate(range(0, LARGE, 6_000_000), start=1):
+    for number, first in enumerate(range(0, LARGE, 5_500_000), start=1):
         answer = client.upload_part(
             Bucket=setting.server.bucket,
             Key="key",
             UploadId=upload,
             PartNumber=number,
-            Body=content[first : first + 6_000_000],
+            Body=content[first : first + 5_500_000],
         )
         parts.append({"PartNumber": number, "ETag": answer["ETag"]})
     client.complete_multipart_upload(
@@ -737,6 +737,7 @@ def test_overwriting_writes_without_a_condition_only_after_a_conflict(setting: S
 
 
 @pytest.mark.timing
+@pytest.mark.exhaustive  # test_s3_bandwidth.py promises the same of small files and a large one
 @pytest.mark.parametrize("engine", ["native", "boto3"])
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
 def test_bandwidth_is_kept_to(setting: Setting, size: int) -> None:

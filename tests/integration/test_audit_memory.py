@@ -23,7 +23,7 @@ from tests.servers.fault_objects import StoredObject
 from tests.servers.fault_server import FaultServer
 from tests.servers.fault_wire import Answer, Request
 
-FEW, SOME, MANY = 2_000, 20_000, 100_000
+FEW, SOME, MANY = 1_000, 15_000, 100_000
 MEGABYTE = 1e6
 
 
@@ -123,12 +123,12 @@ def with_listing(server: FaultServer, change: Callable[[Request], None], answer:
 def test_a_server_that_always_begins_at_the_beginning(site: Site) -> None:
     """Where nothing can be jumped over, since the server ignores start-after, everything is found all the same."""
     with FaultServer(small_buffers=False) as server:
-        names = fill(site, server, 20_000)
+        names = fill(site, server, 6_000)
         with_listing(server, lambda request: request.query.update({"start-after": ""}), lambda body: body)
         finished = site.run("audit", "--json", "--match", "*/05/*.dat")
         summary = summary_of(finished)
         assert summary["same_content"] == len([name for name in names if "/05/" in name])
-        assert (summary["looks"], server.counts()["ListObjectsV2"]) == (0, 20)
+        assert (summary["looks"], server.counts()["ListObjectsV2"]) == (0, 6)
 
 
 def test_a_server_that_lists_in_no_order(site: Site) -> None:
@@ -152,7 +152,7 @@ def test_a_server_that_lists_in_no_order(site: Site) -> None:
 def test_what_is_not_wanted_is_jumped_over(site: Site) -> None:
     """A few keys among many cost a few pages of the listing, and never one is lost by that."""
     with FaultServer(small_buffers=False) as server:
-        names = fill(site, server, 20_000)
+        names = fill(site, server, 8_000)
         wanted = [name for name in names if name.endswith("/01/777.dat")] + names[:1]
         assert len(wanted) == 2
         finished = site.run("audit", "--json", "--match", "*/01/777.dat")

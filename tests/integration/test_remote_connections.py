@@ -65,7 +65,7 @@ def example(tmp_path: Path) -> Path:
 def large(tmp_path: Path) -> Path:
     """A local file that is written in parts, and read in pieces."""
     path = tmp_path / "large"
-    path.write_bytes(hashlib.shake_128(b"large").digest(17 * 2**20 + 3))
+    path.write_bytes(hashlib.shake_128(b"large").digest(11 * 2**20 + 3))
     return path
 
 
@@ -299,7 +299,7 @@ def test_an_object_that_is_replaced_while_it_is_read(
     assert store.write(large, "key")
 
     def replace() -> None:
-        fault_server.client().put_object(Bucket=fault_server.bucket, Key="key", Body=b"x" * (17 * 2**20 + 3))
+        fault_server.client().put_object(Bucket=fault_server.bucket, Key="key", Body=b"x" * (11 * 2**20 + 3))
 
     fault_server.faults.add(run_before_answer(replace).only(operations="GetObject"))
     assert store.read("key", tmp_path / "back") == (False, {})

@@ -19,7 +19,7 @@ from s3_uploader.stores.wrappers.compressing import CompressingStore
 from tests.integration.s3_support import PART, PATIENCE, Station
 from tests.servers.fault_server import FaultServer
 
-SIZES = {"whole": 100_000, "parts": 3 * PART}
+SIZES = {"whole": 100_000, "parts": PART + 1000}
 
 
 class Bench:

@@ -565,6 +565,7 @@ def test_the_sink(started: Callable[[Server], None]) -> None:
     assert server.objects() == {"any/key": (Piece(5, hashlib.md5(b"three").hexdigest()),)}
 
 
+@pytest.mark.exhaustive  # to start a Ceph takes long, and no test of the quick suite lets one crash
 def test_ceph_comes_back_after_a_crash(started: Callable[[Server], None]) -> None:
     """A gateway that was killed and started again still has every object; one that hangs answers when it goes on."""
     server = CephServer(tls=True)
@@ -580,6 +581,7 @@ def test_ceph_comes_back_after_a_crash(started: Callable[[Server], None]) -> Non
     assert server.tls_endpoint.keys() == ["key"]
 
 
+@pytest.mark.exhaustive  # to start a Swift takes long, and the clock of the fault server is tried above
 def test_a_server_with_a_skewed_clock(started: Callable[[Server], None]) -> None:
     """A Swift whose clock is two hours ahead refuses what is signed now."""
     server = SwiftServer(clock_offset_seconds=7200)

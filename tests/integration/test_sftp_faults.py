@@ -241,7 +241,7 @@ def test_a_transfer_that_never_falls_silent(scripted_sftp: ScriptedSftpServer, b
     scripted_sftp.always("read", full)
     (scripted_sftp.root / "read").write_bytes(b"x")
     server = bench.new_store(timeout_seconds=60)._sftp
-    session = server.connect(lambda: begun + 2 - time.monotonic())
+    session = server.connect(lambda: begun + 0.7 - time.monotonic())
     path = f"{session.base.rstrip('/')}/{direction}"
     transfer: Callable[[], object] = functools.partial(session.retrieve, path, lambda _: None)
     if direction == "write":

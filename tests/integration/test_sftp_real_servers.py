@@ -285,6 +285,7 @@ def test_a_full_disk_behind_openssh(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- content and names
 
 
+@pytest.mark.rotated("how")
 @pytest.mark.parametrize("how", ["program", "internal", "chroot", "forced"])
 def test_sizes_at_the_borders(openssh_servers: OpensshServers, tmp_path: Path, how: str) -> None:
     """Files of every length around that of a request, of a packet and of a block arrive byte for byte."""
@@ -472,7 +473,7 @@ time.sleep(60)
 def test_what_a_killed_run_leaves(bench: Bench, here: Here, tmp_path: Path) -> None:
     """Lock and parts of a run that was killed are removed by the next one of the same spool; nothing is lost."""
     large = tmp_path / "large"
-    large.write_bytes(os.urandom(60_000_000))
+    large.write_bytes(os.urandom(30_000_000))
     process = subprocess.Popen(
         [sys.executable, "-c", _KILLED, repr(here.settings()), str(large)], stdout=subprocess.PIPE, text=True
     )

@@ -449,7 +449,7 @@ def test_a_full_disk_under_the_ledger(site: Site, tmp_path: Path) -> None:
         subprocess.run(["umount", "--lazy", str(state)], check=True)
 
 
-@pytest.mark.exhaustive  # a signal that the kernel sends is as good as one of this test's own, for which there are tests
+@pytest.mark.exhaustive  # to the program a signal of the kernel's is one like those above
 @pytest.mark.parametrize("who", ["worker", "leader"])
 def test_killed_because_there_is_no_memory(site: Site, who: str) -> None:
     """The kernel kills one of the two for the memory that it wants; nothing is lost, the next run ends clean."""

@@ -251,6 +251,4 @@ class Spool(RuleBasedStateMachine):
 
 
 TestSpool = Spool.TestCase
-TestSpool.settings = settings(
-    max_examples=120, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestSpool.settings = settings(stateful_step_count=15, suppress_health_check=list(HealthCheck))
