@@ -18,6 +18,7 @@ import pytest
 
 from s3_uploader.core.errors import ConflictError, ProofError, Scope, SourceChanged, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import PATIENCE, begin, pattern
@@ -335,8 +336,6 @@ def test_a_file_that_shrinks_in_mid_upload(setting: Setting, tmp_path: Path) -> 
     setting.server.faults.add(
         faults.run_before_answer(lambda: path.open("r+b").truncate(1000)).only(operations="CreateMultipartUpload")
     )
-    from s3_uploader.stores.base import PutOptions, Source
-
     with path.open("rb", buffering=0) as file:
         future = setting.store.put(
             "key", Source(file.fileno(), size), options=PutOptions(), deadline=time.monotonic() + PATIENCE
@@ -595,8 +594,6 @@ def test_a_superseded_object_of_our_own_is_replaced(setting: Setting) -> None:
 
 
 def _source(setting: Setting, content: bytes) -> Any:
-    from s3_uploader.stores.base import Source
-
     path = setting.directory / f"replacing-{time.monotonic_ns()}"
     path.write_bytes(content)
     file = setting.cleanup.enter_context(path.open("rb"))
@@ -604,8 +601,6 @@ def _source(setting: Setting, content: bytes) -> Any:
 
 
 def _options() -> Any:
-    from s3_uploader.stores.base import PutOptions
-
     return PutOptions()
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError, UploadCancelled
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.retry import RetryPolicy
+from s3_uploader.stores.s3.engines.native import make_engine
 from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import (
@@ -44,6 +46,7 @@ from tests.servers.fault_script import (
     no_proof,
     run_after_body,
     run_before_answer,
+    slow_body,
     slow_down,
     wrong_checksum,
     wrong_etag,
@@ -415,8 +418,6 @@ class TestLies:
         """When an answer is lost and the key is taken by others afterwards, that is a conflict and no success."""
         server = make_fault_server()
         store = station.store(server.endpoint, engine, memory=Known())
-        server.faults.add(hang_up("after_body") | run_after_body(lambda: None))
-        server.faults.clear()
 
         def take() -> None:
             server.put("key", b"theirs")
@@ -531,10 +532,6 @@ class TestPace:
         self, engine: str, station: Station, make_fault_server: MakeFaultServer
     ) -> None:
         """With a low max_bandwidth and many uploads at once all of them get on, and none is sent twice."""
-        import msgspec
-
-        from s3_uploader.stores.s3.engines.native import make_engine
-
         server = make_fault_server()
         store = station.store(
             server.endpoint,
@@ -551,11 +548,6 @@ class TestPace:
 
     def test_a_slow_line_is_no_silence(self, station: Station, make_fault_server: MakeFaultServer) -> None:
         """While the kernel still gets rid of bytes the server is not taken for silent."""
-        import msgspec
-
-        from s3_uploader.stores.s3.engines.native import make_engine
-        from tests.servers.fault_script import slow_body
-
         server = make_fault_server()
         store = station.store(
             server.endpoint,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import io
 import os
 import re
 import signal
@@ -507,8 +508,6 @@ def test_the_proxy_cuts_a_body(proxied: HaproxyFault) -> None:
 
 def test_the_ftp_server(started: Callable[[Server], None]) -> None:
     """Files arrive over FTP and over explicit FTPS, and the server tells their hash."""
-    import io
-
     server = ProftpdServer()
     started(server)
     plain = server.client()
@@ -622,11 +621,8 @@ def test_a_killed_test_leaves_no_server() -> None:
         session, directory = process.stdout.readline().split()
         assert session_members(int(session))
         process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while (session_members(int(session)) or Path(directory).exists()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert session_members(int(session)) == []
-    assert not Path(directory).exists()
+    wait_until(lambda: not session_members(int(session)), what="the end of the server", timeout_seconds=10)
+    wait_until(lambda: not Path(directory).exists(), what="the end of its directory", timeout_seconds=10)
 
 
 def test_a_shared_server_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -501,18 +501,17 @@ def test_what_a_killed_run_leaves(bench: Bench, here: Here, tmp_path: Path) -> N
 
 def test_a_server_with_hashes(proftpd_sftp_server: ProftpdSftpServer, tmp_path: Path) -> None:
     """Where the server computes hashes they are the proof, and nothing is read back; its `check` says so."""
-    proftpd_sftp = proftpd_sftp_server
-    with bench_on(proftpd_sftp, tmp_path) as bench:
+    with bench_on(proftpd_sftp_server, tmp_path) as bench:
         store = bench.opened()
         content = os.urandom(300_000)
         receipt = bench.put(store, "a/key", content)
         assert (receipt.proof, receipt.checksum) == (Proof.CHECKSUM, receipt.etag)
-        assert (proftpd_sftp.root / "a" / "key").read_bytes() == content
+        assert (proftpd_sftp_server.root / "a" / "key").read_bytes() == content
         assert bench.put(store, "a/key", content).already_there
         with pytest.raises(ConflictError):
             bench.put(store, "a/key", content[::-1])
         bench.put(store, "a/key", content[::-1], on_conflict=OnConflict.OVERWRITE)
-        assert (proftpd_sftp.root / "a" / "key").read_bytes() == content[::-1]
+        assert (proftpd_sftp_server.root / "a" / "key").read_bytes() == content[::-1]
         facts = [each.fact for each in bench.new_store().check(now=time.time())]
         assert "computes checksums (sha256)" in facts
-        assert [each.name for each in proftpd_sftp.root.rglob("*") if each.is_file()] == ["key"]
+        assert [each.name for each in proftpd_sftp_server.root.rglob("*") if each.is_file()] == ["key"]

@@ -129,7 +129,8 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, fault_server: FaultServer) -> Iterator[Site]:
-    """A spool in which enough files wait for a run to be divided."""
+    """A spool in which enough files wait for a run to be divided, and a slow server."""
+    fault_server.latency_seconds = SLOW
     made = Site(tmp_path, fault_server)
     made.fill()
     yield made
@@ -200,7 +201,6 @@ def _is_alive(pid: int) -> bool:
 def test_one_run_to_everybody(site: Site, processes: int) -> None:
     """Several processes ship everything once; log, summary, history and metrics are those of one run."""
     site.settings |= {"processes": processes, "metrics_file": str(site.place / "m.prom")}
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--log-format", "json")
     assert len(at_work(site, process, count=processes - 1)) == processes - 1
     code, errors = site.wait(process, seconds=100)
@@ -225,7 +225,6 @@ def test_few_files_are_shipped_by_one_process(site: Site, tmp_path: Path) -> Non
     site.made.clear()
     for path in sorted(site.spool.rglob("*.dat"))[FIRST_QUESTION + WORTH_FILES // 2 :]:
         path.unlink()
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--quiet")
     seen: set[int] = set()
     while process.poll() is None:
@@ -236,7 +235,6 @@ def test_few_files_are_shipped_by_one_process(site: Site, tmp_path: Path) -> Non
 
 def test_a_worker_that_is_killed(site: Site) -> None:
     """It is named, and the run ships its share itself."""
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--quiet")
     (worker,) = at_work(site, process)
     os.kill(worker, signal.SIGKILL)
@@ -250,7 +248,6 @@ def test_a_worker_that_is_killed(site: Site) -> None:
 @pytest.mark.exhaustive  # the next test does it to a worker that does not run
 def test_a_leader_that_is_killed_takes_its_workers_with_it(site: Site) -> None:
     """They finish what is under way and end, and until then no other run has the spool; the next one ends clean."""
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--quiet")
     workers = at_work(site, process)
     process.kill()
@@ -265,7 +262,6 @@ def test_a_leader_that_is_killed_takes_its_workers_with_it(site: Site) -> None:
 
 def test_the_spool_is_locked_as_long_as_a_worker_lives(site: Site) -> None:
     """A run that begins in the moment after the leader's death meets nobody; one after the worker's end ships all."""
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--quiet")
     (worker,) = at_work(site, process)
     os.kill(worker, signal.SIGSTOP)
@@ -284,7 +280,6 @@ def test_the_spool_is_locked_as_long_as_a_worker_lives(site: Site) -> None:
 
 def test_a_worker_that_is_stopped_and_never_continued(site: Site) -> None:
     """It does not keep the run from its end: after a time of silence it is killed, and the run ships its share."""
-    site.server.latency_seconds = SLOW
     site.environment[SILENT_SECONDS] = "8"
     process = site.start("run", "--quiet")
     (worker,) = at_work(site, process)
@@ -299,7 +294,6 @@ def test_a_worker_that_is_stopped_and_never_continued(site: Site) -> None:
 
 def test_a_worker_that_is_stopped_for_a_while(site: Site) -> None:
     """It ships its share once it is continued, and nothing is said of it."""
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--quiet")
     (worker,) = at_work(site, process)
     os.kill(worker, signal.SIGSTOP)
@@ -315,7 +309,6 @@ def test_a_worker_that_is_stopped_for_a_while(site: Site) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_one_for_all(site: Site, number: int) -> None:
     """All processes finish what is under way; the exit code is the signal's, and the rest stays."""
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--quiet")
     workers = at_work(site, process)
     process.send_signal(number)
@@ -333,7 +326,6 @@ def test_a_stop_is_one_for_all(site: Site, number: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_before_workers_are_ready(site: Site, number: int) -> None:
     """Workers that are only being started are not waited for when the run is told to stop."""
-    site.server.latency_seconds = SLOW
     site.settings["drain_seconds"] = 60
     process = site.start("run", "--quiet")
     while not workers_of(process.pid):
@@ -347,7 +339,6 @@ def test_a_stop_before_workers_are_ready(site: Site, number: int) -> None:
 
 def test_failures_are_counted_in_one_report(site: Site) -> None:
     """Files that fail with any process are failing files of the run, and make its exit code."""
-    site.server.latency_seconds = SLOW
     refused = sorted(site.made)[:: FILES // 10]
     site.server.faults.add(*[error("KeyTooLongError").only(key=path, times=None) for path in refused])
     process = site.start("run", "--quiet")
@@ -365,7 +356,6 @@ def test_failures_are_counted_in_one_report(site: Site) -> None:
 
 def test_a_destination_that_refuses_ends_all_processes(site: Site) -> None:
     """One bad credential ends the run with exit code 3, whichever process meets it."""
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--quiet")
     workers = at_work(site, process)
     site.server.faults.add(error("InvalidAccessKeyId").repeated())
@@ -380,7 +370,6 @@ def test_a_destination_that_refuses_ends_all_processes(site: Site) -> None:
 
 def test_a_watch_is_divided_too(site: Site) -> None:
     """A pass over many files uses several processes, and the next pass begins with one again."""
-    site.server.latency_seconds = SLOW
     process = site.start("watch", "--quiet", "--interval", "0.5")
     workers = at_work(site, process)
     until = time.monotonic() + 60
@@ -395,7 +384,6 @@ def test_a_watch_is_divided_too(site: Site) -> None:
 
 def test_inside_another_program(site: Site) -> None:
     """A program that has no main guard may be divided: its own code does not run a second time."""
-    site.server.latency_seconds = SLOW
     program = (
         "import os, sys; from s3_uploader import upload_once; from s3_uploader.run import division, pipeline, workers\n"
         f"pipeline.WORKERS_FROM, workers.FIRST_QUESTION, division.WORTH_FILES = 5, {FIRST_QUESTION}, {WORTH_FILES}\n"
@@ -427,7 +415,6 @@ def test_a_full_disk_under_the_ledger(site: Site, tmp_path: Path) -> None:
         pytest.skip("this user may not mount anything here")
     try:
         site.settings["state_dir"] = str(state)
-        site.server.latency_seconds = SLOW
         process = site.start("run", "--quiet")
         at_work(site, process)
         code, errors = site.wait(process)
@@ -458,7 +445,6 @@ def test_killed_because_there_is_no_memory(site: Site, who: str) -> None:
             group = stack.enter_context(memory_group())
         except Unavailable as missing:
             pytest.skip(str(missing))
-        site.server.latency_seconds = SLOW
         process = site.start("run", "--quiet")
         (worker,) = at_work(site, process)
         group.starve({"worker": worker, "leader": process.pid}[who])
@@ -482,7 +468,6 @@ def test_killed_because_there_is_no_memory(site: Site, who: str) -> None:
 @pytest.mark.parametrize("who", ["worker", "leader"])
 def test_out_of_memory(site: Site, who: str) -> None:
     """A process that gets no more memory never keeps the run from its end; nothing is lost, the next one ends clean."""
-    site.server.latency_seconds = SLOW
     process = site.start("run", "--quiet")
     (worker,) = at_work(site, process)
     struck = {"worker": worker, "leader": process.pid}[who]
@@ -514,7 +499,6 @@ def test_killed_at_any_instant(
     print(f"UPLOADER_TEST_SEED={seed}")
     chance = random.Random(seed)
     site.settings |= {"processes": 3, "max_concurrency": 16}
-    site.server.latency_seconds = SLOW
     killed: Counter[str] = Counter()
     while killed.total() < effort(FEW_KILLS, KILLS // SHARDS):
         if len(site.left()) < FILES:
