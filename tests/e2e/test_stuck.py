@@ -345,10 +345,11 @@ class TestInBadWeather:
             told = used.run("status", *OPTIONS[form], prefix=without_privileges())
         finally:
             state.chmod(0o700)
-        assert (run.code, told.code) == (2, 2)
+        assert run.code == 2
         if form == "people":
             assert f"because {state} cannot be written: permission denied." in told.stdout.splitlines()[0]
         else:
+            assert told.code == 2
             assert told.stdout.startswith("S3_UPLOADER CRITICAL - unreadable")
 
     @pytest.mark.parametrize("what", ["ledger", "spool"])
