@@ -8,6 +8,9 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 from s3_uploader.core.files import raise_limit
@@ -30,17 +33,18 @@ def prepare() -> None:
         # In another encoding "größe" would arrive as other bytes: a key in S3 is UTF-8, and so is the name on the disk.
         _start_anew_in_utf8()
     _import_quickly()
+    _put_off_logging()
 
 
 def _import_quickly() -> None:
-    """Import ``msgspec`` without two modules that it would load for nothing: up to a fifth of a run with nothing to do.
+    """Import ``msgspec`` without three modules that it loads for nothing: up to a fifth of a run with nothing to do.
 
     Where ``typing_extensions`` is installed, it is preferred to ``typing``, which has all that is needed here. ``uuid``
     imports ``platform`` for the name of the system. Whoever imports one of them later gets the real one.
     """
-    platform = type(sys)("platform")
-    vars(platform).update(system=lambda: os.uname().sysname, __getattr__=_real_platform)
-    stand_ins = {"typing_extensions": None, "platform": platform}
+    platform = _Later("platform")
+    vars(platform).update(system=lambda: os.uname().sysname)
+    stand_ins = {"typing_extensions": None, "platform": platform, "textwrap": _Later("textwrap")}
     missing = stand_ins.keys() - sys.modules.keys()
     sys.modules.update({name: stand_ins[name] for name in missing})  # type: ignore[misc]  # None: not to be found
     # An interruption of what its C code imports is lost there, and the first conversion crashes the interpreter.
@@ -56,10 +60,39 @@ def _import_quickly() -> None:
             del sys.modules[name]
 
 
-def _real_platform(name: str) -> Any:
-    """An attribute of ``platform`` that its stand-in does not have."""
-    sys.modules.pop("platform", None)
-    return getattr(importlib.import_module("platform"), name)
+def _put_off_logging() -> None:
+    """Let ``concurrent.futures`` have its logger without ``logging``: it logs a bug in a callback, and nothing else."""
+    if "logging" not in sys.modules:
+        later = _Later("logging")
+        vars(later).update(getLogger=partial(_logger, later))
+        sys.modules["logging"] = later
+
+
+def _logger(logging: _Later, name: str | None = None) -> Any:
+    if name == "concurrent.futures":
+        return _Later("a logger", lambda: logging.real.getLogger(name))
+    return logging.real.getLogger(name)
+
+
+class _Later(ModuleType):
+    """Stands for a module, or for what is in one, and loads it when something of it is asked for."""
+
+    def __init__(self, name: str, load: Callable[[], Any] | None = None) -> None:
+        super().__init__(name)
+        self._load = load
+
+    @property
+    def real(self) -> Any:
+        """What it stands for."""
+        if self._load is not None:
+            return self._load()
+        name = self.__name__
+        if sys.modules.get(name) is self:
+            del sys.modules[name]
+        return importlib.import_module(name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
 
 
 def _open_standard_streams() -> None:

@@ -6,7 +6,7 @@ the length. If there are two of them, neither may contradict.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import enum
 import hashlib
 import io
@@ -78,7 +78,7 @@ def md5_of(body: bytes) -> hashlib._Hash:
 
 def crc32_text(value: int) -> str:
     """A CRC-32 as S3 writes it."""
-    return base64.b64encode(value.to_bytes(4, "big")).decode()
+    return binascii.b2a_base64(value.to_bytes(4, "big"), newline=False).decode()
 
 
 def clean_etag(value: str) -> str:

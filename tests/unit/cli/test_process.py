@@ -64,3 +64,37 @@ except KeyboardInterrupt:
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "True\n"
+
+
+def test_futures_do_without_logging_until_there_is_something_to_log() -> None:
+    """``concurrent.futures`` does not load ``logging``; a bug in a callback is logged with it all the same."""
+    program = """
+from concurrent.futures import Future
+
+def bug(future):
+    raise ValueError("a bug in a callback")
+
+answer = Future()
+answer.add_done_callback(bug)
+print("traceback" in sys.modules)
+answer.set_result(None)
+import logging
+print(hasattr(logging, "__file__"), logging is sys.modules["logging"])
+"""
+    done = subprocess.run([sys.executable, "-c", PREPARED + program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
+    assert done.stderr.startswith("exception calling callback")
+    assert done.stderr.endswith("ValueError: a bug in a callback\n")
+
+
+def test_logging_is_there_for_others() -> None:
+    """Whoever imports ``logging``, a part of it, or something from it gets the real one, whatever the order."""
+    ways = (
+        "import logging; print(issubclass(logging.Handler, object), logging.getLogger('x') is logging.getLogger('x'))",
+        "from logging import Handler, getLogger; print(isinstance(Handler(), Handler), getLogger().name == 'root')",
+        "import logging.handlers as h, logging; print(h is logging.handlers, hasattr(h, 'SysLogHandler'))",
+        "import concurrent.futures as f, logging; print(*[logging.getLogger(f.__name__).name == f.__name__] * 2)",
+        "import asyncio, logging; print(asyncio.log.logger is logging.getLogger('asyncio'), True)",
+    )
+    for way in ways:
+        assert printed_by(PREPARED + way) == "True True", way

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import socket
-import ssl
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,11 +28,13 @@ from s3_uploader.stores.s3.engines.states import (
     UNREADY,
     State,
 )
-from s3_uploader.stores.s3.engines.unsent import unless_early, unsent
+from s3_uploader.stores.s3.engines.unsent import is_within_tls, unless_early, unsent
 from s3_uploader.stores.s3.waiting import READ, WRITE, EventLoop
 from s3_uploader.stores.transitions import illegal
 
 if TYPE_CHECKING:
+    import ssl
+
     from s3_uploader.stores.s3.engines.throttle import Pace
 
 _JOIN_BELOW = 32 * 1024
@@ -270,8 +271,7 @@ class Connection:
 
     def _write(self, now: float) -> bool:
         """Write as much as the socket accepts. Returns whether everything is written."""
-        turn = _TURN
-        pace = self.engine.pace
+        turn, pace = _TURN, self.engine.pace
         while self._out:
             # TLS requires that the rest is sent again, not less of it. The limiter has counted it already.
             piece = self._out[0][: self._owed or _SLICE]
@@ -288,10 +288,10 @@ class Connection:
                 if pace is not None:
                     pace.give_back(len(piece))
                 return False
-            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                self._owed = len(piece)
-                return False
-            except OSError:
+            except OSError as error:
+                if is_within_tls(error):
+                    self._owed = len(piece)
+                    return False
                 # The server may have answered and closed before it had read everything: the answer is still to be read.
                 self.enter(DRAINING)
                 self._out = []
@@ -366,11 +366,11 @@ class Connection:
                 # A head that arrives byte by byte counts as silence.
                 self.progress_at = now
             return None
-        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return None
         except InvalidAnswer as error:
             return Failure(TransportFailure.INVALID, str(error))
         except OSError as error:
+            if isinstance(error, (BlockingIOError, InterruptedError)) or is_within_tls(error):
+                return None
             # With TLS 1.3 a server refuses a missing client certificate only after the handshake.
             reason = str(getattr(error, "reason", None) or "")
             kind = TransportFailure.TLS if "CERTIFICATE" in reason else TransportFailure.CLOSED

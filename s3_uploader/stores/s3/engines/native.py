@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import ssl
 import sys
 import threading
 import time
@@ -37,6 +36,8 @@ from s3_uploader.stores.s3.engines.states import BUSY, THROTTLED, UNREADY
 from s3_uploader.stores.s3.waiting import LONGEST_WAIT, EventLoop
 
 if TYPE_CHECKING:
+    import ssl
+
     from s3_uploader.stores.s3.engines.resolver import Addresses, LookUp
     from s3_uploader.stores.s3.engines.throttle import Pace
 

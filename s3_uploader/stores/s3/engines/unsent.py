@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
+import sys
 import termios
 
 from s3_uploader.stores.s3.engines.base import Answer, Failure, Outcome, TransportFailure
@@ -17,6 +18,15 @@ def unsent(sock: socket.socket) -> int:
     except OSError:
         return -1
     return left
+
+
+def is_within_tls(error: OSError) -> bool:
+    """Whether an operation on a socket is unfinished because TLS has to read or write something else first.
+
+    Without TLS ``ssl`` is not loaded: that would be a twentieth of a run with few files.
+    """
+    ssl = sys.modules.get("ssl")
+    return ssl is not None and isinstance(error, (ssl.SSLWantReadError, ssl.SSLWantWriteError))
 
 
 def unless_early(outcome: Outcome, sock: socket.socket, *, all_is_written: bool) -> Outcome:
