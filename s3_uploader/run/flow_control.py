@@ -15,14 +15,13 @@ from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import Candidate, Receipt, RunEnd
 from s3_uploader.core.text import is_plain
 from s3_uploader.run import second_copy
+from s3_uploader.run.blame import Blame
 from s3_uploader.run.in_flight import Evidence, FileTask, UploadsInFlight
 from s3_uploader.run.scan import Ending
 from s3_uploader.run.settlement import Settlement
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-    from s3_uploader.run.blame import Blame
 
 _START = 4
 _CLEARLY_MORE = 1.1
@@ -81,8 +80,6 @@ class Answers:
     @functools.cached_property
     def blame(self) -> Blame:
         """Decides about uploads that failed; most runs have none."""
-        from s3_uploader.run.blame import Blame
-
         self.any_failed = True
         return Blame(
             self._flight,

@@ -1,4 +1,4 @@
-"""What has been written to a socket but has not arrived at the other end, as far as the kernel knows."""
+"""What is unfinished on a socket: written bytes that have not arrived, as far as the kernel knows, and TLS."""
 
 from __future__ import annotations
 
