@@ -23,7 +23,7 @@ from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
-from s3_uploader.run.assembly import shipping_store
+from s3_uploader.run.assembly import limits_of, shipping_store, with_connections
 from s3_uploader.run.context import ENDPOINT_MEMORY
 from s3_uploader.run.inventories import longest_step
 from s3_uploader.run.needs import check_needs, check_state_directory, check_telling
@@ -110,8 +110,9 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
     with _ledger(ledger_path, local) as ledger:
         # The next run knows what is found here, and the check starts with what earlier runs have found.
         memory = None if ledger is None else ledger.endpoint_memory(prefix=ENDPOINT_MEMORY)
+        fitting = with_connections(configuration, limits_of(configuration).max_in_flight)
         store = shipping_store(
-            configuration, notice=notice, memory=memory, state_dir=os.path.dirname(ledger_path) or os.curdir
+            fitting, notice=notice, memory=memory, state_dir=os.path.dirname(ledger_path) or os.curdir
         )
         began, limits = time.monotonic(), _limits(configuration)
         patience = _CLOSE_SECONDS

@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 import sys
+import time
 from collections.abc import Callable
 from typing import BinaryIO, TextIO
 
@@ -22,11 +23,12 @@ _RESERVE = 48
 _ENOUGH = 65536
 _USUAL = 1024
 """The soft limit nearly everywhere, where it cannot be asked for."""
-_FEWEST = 2
+_FEWEST = 6
 _CHUNK = 65536
 _PIPE_BUF = 4096
 _PATIENCE_SECONDS = 30.0
 """How long a reader may take nothing: one that does something slow with each line is given its lines."""
+_PAUSE_SECONDS = 0.05
 _MOST_LINKS = 40
 """How many links the kernel follows in one path (``path_resolution(7)``)."""
 
@@ -142,17 +144,24 @@ class _Writer:
     def write(self, data: bytes) -> None:
         """Write what can be written."""
         view = memoryview(b"\n" + data if self._within_line else data)
+        until = time.monotonic() + self._patience
         while view:
-            if not _becomes_writable(self._descriptor, self._patience):
+            left = max(0.0, until - time.monotonic())
+            if not _becomes_writable(self._descriptor, left):
                 self._patience = 0.0
                 return
             try:
                 written = os.write(self._descriptor, view[: self._at_once])
-            except BlockingIOError:  # another process was quicker
+            except BlockingIOError:  # another process was quicker, or the kernel cannot say when there is room
+                if left == 0:
+                    self._patience = 0.0
+                    return
+                time.sleep(min(_PAUSE_SECONDS, left))
                 continue
             except OSError:  # closed, a full disk, a lost terminal
                 return
             self._patience = _PATIENCE_SECONDS
+            until = time.monotonic() + self._patience
             self._within_line = written < len(view) and view[written - 1] != ord("\n")
             view = view[written:]
 
@@ -309,19 +318,7 @@ def free_descriptors() -> int:
         used = len(os.listdir("/proc/self/fd"))
     except OSError:
         used = 0  # no /proc
-    return max(3 * _FEWEST, soft - used - _RESERVE)
-
-
-def shared_descriptors(descriptors: int, *, connections: int, of_upload: int = 1) -> tuple[int, int]:
-    """Divide descriptors between files and connections.
-
-    A file stays open until it is removed, longer than a connection is used for it, so files get more.
-
-    :param connections: most connections that are useful.
-    :param of_upload: how many descriptors an upload in flight has, with its connection.
-    """
-    for_connections = min(connections, max(1, descriptors // (2 + of_upload)))
-    return max(_FEWEST, descriptors - of_upload * for_connections), for_connections
+    return max(_FEWEST, soft - used - _RESERVE)
 
 
 def try_flock(descriptor: int, *, shared: bool = False) -> bool | None:

@@ -11,7 +11,7 @@ import msgspec
 from s3_uploader.config.destinations import LocalDestination, S3Destination
 from s3_uploader.config.schema import Config, MoveTo
 from s3_uploader.core.events import Notice
-from s3_uploader.core.files import free_descriptors, shared_descriptors
+from s3_uploader.core.files import free_descriptors
 from s3_uploader.core.model import Receipt, RunReport
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.admission import Admission
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from s3_uploader.stores.s3.store import S3Store
 
 _CLOSE_SECONDS = 5.0
+_FEWEST_FILES = 2
 
 
 def ship_as_leader(
@@ -59,20 +60,14 @@ def ship_as_leader(
 
         now = context.clock.now()
         forget_those_of_another_place(place.config, ledger, environ=context.environ, now=now, emit=context.emit)
-    store = make_store(place, context, ledger)
+    limits = limits_of(place.config)
+    store = make_store(place, context, ledger, connections=limits.max_in_flight)
     settlement = make_settlement(place, context, ledger, store, scan, run, confirm_lock=lock.confirm)
     sightings = recalled_sightings(place, context, ledger)
     made: list[Workers] = []
 
     def make_workers() -> Workers | None:
-        try:
-            from s3_uploader.run.division import workers_of  # most runs ship few files, and never get here
-
-            workers = workers_of(place, context, scan, run, lock)
-        except (ImportError, OSError) as error:  # for example because too many files are open
-            sentence = f"No worker process can be started ({error}). The run continues with one process."
-            context.emit(Notice("warning", sentence))
-            return None
+        workers = _workers(place, context, scan, run, lock)
         if workers is not None:
             made.append(workers)
         return workers
@@ -83,7 +78,7 @@ def ship_as_leader(
         store,
         settlement,
         sightings,
-        limits_of(place.config),
+        limits,
         scan=scan,
         begun=begun,
         claims=claims,
@@ -98,6 +93,17 @@ def ship_as_leader(
         sightings=sightings.dump(),
         unseen=sightings.unseen,
     )
+
+
+def _workers(place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock) -> Workers | None:
+    try:
+        from s3_uploader.run.division import workers_of  # most runs ship few files, and never get here
+
+        return workers_of(place, context, scan, run, lock)
+    except (ImportError, OSError) as error:  # for example because too many files are open
+        sentence = f"No worker process can be started ({error}). The run continues with one process."
+        context.emit(Notice("warning", sentence))
+        return None
 
 
 def make_settlement(
@@ -184,11 +190,15 @@ def ship(
 
 
 def limits_of(config: Config, *, of: int = 1) -> Limits:
-    """The bounds of a run.
+    """The bounds of a run, as far as there are descriptors for it now.
 
     :param of: how many processes it has, of which this is one.
     """
-    open_files, connections = _descriptors(config)
+    open_files, connections = shared_descriptors(
+        free_descriptors(),
+        connections=config.destination.max_concurrency,
+        of_upload=2 if compression_formats(config) else 1,
+    )
     return Limits(
         settle_seconds=config.settle_seconds,
         upload_timeout_seconds=config.upload_timeout_seconds,
@@ -199,13 +209,16 @@ def limits_of(config: Config, *, of: int = 1) -> Limits:
     )
 
 
-def _descriptors(config: Config) -> tuple[int, int]:
-    """How many files may be open, and how many connections."""
-    return shared_descriptors(
-        free_descriptors(),
-        connections=config.destination.max_concurrency,
-        of_upload=2 if compression_formats(config) else 1,
-    )
+def shared_descriptors(descriptors: int, *, connections: int, of_upload: int = 1) -> tuple[int, int]:
+    """Divide descriptors between files and connections.
+
+    A file stays open until it is removed, longer than a connection is used for it, so files get more.
+
+    :param connections: most connections that are useful.
+    :param of_upload: how many descriptors an upload in flight has, with its connection.
+    """
+    for_connections = min(connections, max(1, descriptors // (2 + of_upload)))
+    return max(_FEWEST_FILES, descriptors - of_upload * for_connections), for_connections
 
 
 def success_policy(config: Config) -> SuccessPolicy:
@@ -228,15 +241,25 @@ def failure_policy(config: Config) -> FailurePolicy:
     return FailurePolicy(delete=config.on_failure == "delete")
 
 
-def make_store(place: Place, context: RunContext, ledger: Ledger) -> Store:
-    """The store of a run, not open yet; it remembers in the ledger."""
+def make_store(place: Place, context: RunContext, ledger: Ledger, *, connections: int) -> Store:
+    """The store of a run, not open yet; it remembers in the ledger.
+
+    :param connections: the most that it may have. Also the parts of a single file leave the descriptors that files and
+        directories need.
+    """
     return shipping_store(
-        place.config,
+        with_connections(place.config, connections),
         make_store=context.make_store,
         notice=lambda level, sentence: context.emit(Notice(level, sentence, is_of_endpoint=True)),
         memory=ledger.endpoint_memory(prefix=ENDPOINT_MEMORY),
         state_dir=place.state_dir,
     )
+
+
+def with_connections(config: Config, connections: int) -> Config:
+    """The same configuration, but with so many connections to its destination."""
+    destination = msgspec.structs.replace(config.destination, max_concurrency=connections)
+    return msgspec.structs.replace(config, destination=destination)
 
 
 def shipping_store(
@@ -302,8 +325,6 @@ def s3_store(
     settings = msgspec.structs.asdict(bucket)
     for name in ("on_conflict", "minimum_proof"):
         del settings[name]
-    # Also the parts of a single file leave the descriptors that files and directories need.
-    settings["max_concurrency"] = _descriptors(config)[1]
     return s3.create(
         **settings,
         # Permissions may be limited to the prefix: the probe of `check` goes there too.

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from s3_uploader.config.destinations import LocalDestination, S3Destination
 from s3_uploader.config.schema import Config
 
@@ -21,10 +23,11 @@ def build_inventory(config: Config, *, notice: Callable[[str, str], None], until
     destination = config.destination
     seconds = longest_step(config)
     if isinstance(destination, S3Destination):
-        from s3_uploader.run.assembly import s3_store
+        from s3_uploader.run.assembly import limits_of, s3_store
         from s3_uploader.stores.s3.listing import S3Inventory
 
-        return S3Inventory(s3_store(config, destination, notice=notice, memory=None), seconds=seconds, until=until)
+        bucket = msgspec.structs.replace(destination, max_concurrency=limits_of(config).max_in_flight)
+        return S3Inventory(s3_store(config, bucket, notice=notice, memory=None), seconds=seconds, until=until)
     if isinstance(destination, LocalDestination):
         from s3_uploader.stores.local.listing import LocalInventory
 

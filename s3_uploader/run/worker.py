@@ -158,9 +158,9 @@ def _work(task: Task, tell: Telling, leader: _Leader) -> Outcome:
     )
     try:
         with Ledger.open(place.ledger_path, notice=lambda sentence: tell(Notice("warning", sentence))) as ledger:
-            store = make_store(place, context, ledger)
-            sightings = recalled_sightings(place, context, ledger)
             limits = limits_of(config, of=task.of)
+            store = make_store(place, context, ledger, connections=limits.max_in_flight)
+            sightings = recalled_sightings(place, context, ledger)
             if not leader.wait():
                 return _nothing_done(sightings)
             scan = scan_of(place, context, task.max_runtime_seconds)

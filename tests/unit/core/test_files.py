@@ -19,7 +19,6 @@ from s3_uploader.core.files import (
     open_at_once,
     raise_limit,
     replace_file,
-    shared_descriptors,
 )
 
 
@@ -145,22 +144,6 @@ def test_names_of_open_files(tmp_path: Path) -> None:
     (tmp_path / "twice").symlink_to("output")
     names = ("file", "plain", "round", "missing", "output", "fd/1", "twice")
     assert [name for name in names if is_stream(str(tmp_path / name))] == ["output", "fd/1", "twice"]
-
-
-@pytest.mark.parametrize("descriptors", [0, 1, 6, 100, 200, 1000, 65536])
-@pytest.mark.parametrize("connections", [1, 2, 256])
-@pytest.mark.parametrize("of_upload", [1, 2])
-def test_files_and_connections_fit_together(descriptors: int, connections: int, of_upload: int) -> None:
-    """However few there are, something can go on; however many, no more connections than wanted."""
-    files, for_connections = shared_descriptors(descriptors, connections=connections, of_upload=of_upload)
-    assert 1 <= for_connections <= connections
-    assert files >= 2
-    assert files + of_upload * for_connections <= max(descriptors, 2 + of_upload)
-
-
-def test_many_descriptors_limit_nothing() -> None:
-    """Where there are enough a run has the connections that it is configured for."""
-    assert shared_descriptors(1000, connections=256)[1] == 256
 
 
 def test_what_is_open_already_counts() -> None:

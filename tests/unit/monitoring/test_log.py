@@ -668,6 +668,29 @@ def test_a_reader_that_hangs_does_not_hang_the_run(monkeypatch: pytest.MonkeyPat
     os.close(reader)
 
 
+def test_a_descriptor_that_refuses_whatever_it_says_does_not_hang_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What polls writable and takes nothing is tried now and then, once for so long, and its lines are dropped."""
+    tried: list[bytes] = []
+
+    def refuse(descriptor: int, data: bytes) -> int:
+        tried.append(bytes(data))
+        raise BlockingIOError
+
+    monkeypatch.setattr(files, "_PATIENCE_SECONDS", 0.3)
+    begun = time.monotonic()
+    with open(tmp_path / "log", "w", encoding="utf-8") as stream, Log(stream) as log:
+        monkeypatch.setattr("s3_uploader.core.files.os.write", refuse)
+        for _ in range(20):
+            log(Notice("error", "lost"))
+        assert 0.2 < time.monotonic() - begun < 10
+        assert 20 < len(tried) < 40
+        monkeypatch.undo()
+        log(Notice("error", "it takes them again"))
+    assert (tmp_path / "log").read_text().endswith("it takes them again\n")
+
+
 # ------------------------------------------------------------------------------------------------ logging
 
 
