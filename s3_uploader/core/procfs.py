@@ -131,6 +131,23 @@ def writers_of(path: str, *, seconds: float = 0.5) -> list[tuple[int, str]]:
     return found
 
 
+def lockers_of(descriptor: int, *, kind: str, first: int = 0) -> list[int]:
+    """The other processes with a lock on an open file, also those that have inherited it from one that has ended.
+
+    The lines of ``fdinfo`` are ``lock: 1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`` (proc_pid_fdinfo(5)).
+
+    :param first: the first byte that is locked.
+    """
+    wanted = os.fstat(descriptor)
+    found = []
+    for pid in _pids():
+        if pid != os.getpid() and any(
+            _is_same(link, wanted) and _has_lock(pid, link, kind, first) for link in _descriptors(pid)
+        ):
+            found.append(pid)
+    return found
+
+
 def command_of(pid: int) -> str:
     """The command line of a process, without the secrets that it may hold; see :func:`command_line`."""
     try:
@@ -366,3 +383,12 @@ def _is_for_writing(pid: int, link: str) -> bool:
     except (OSError, StopIteration):
         return False
     return bool(int(flags, 8) & _WRITES)
+
+
+def _has_lock(pid: int, link: str, kind: str, first: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/fdinfo/{os.path.basename(link)}", encoding="ascii", errors="replace") as file:
+            locks = [line.split() for line in file if line.startswith("lock:")]
+    except OSError:
+        return False
+    return any(len(fields) > 7 and fields[2] == kind and fields[7] == str(first) for fields in locks)

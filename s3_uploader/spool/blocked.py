@@ -10,7 +10,7 @@ from s3_uploader.core.errors import LockHeld
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock_file
-from s3_uploader.spool.lock_file import NOTE_NAME, Extent, Holder, InTheWay
+from s3_uploader.spool.lock_file import FIRST_BYTE, NOTE_NAME, Extent, Holder, InTheWay
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -63,6 +63,9 @@ def by_directory_lock(directory: int, state_dir: str, *, by_process: bool) -> tu
     if not pids:
         pids = [0]  # unknown
     respected = [pid for pid in pids if holders.may_be_a_run(pid, directory)]
+    orphan = None if respected else holders.orphan_of(directory)
+    if orphan is not None:
+        return Blocked(orphan), []
     if not respected:
         return None, [found for pid in pids if (found := holders.from_proc(pid)) is not None] or [Holder(pid=0)]
     note = holders.note_about(respected, state_dir)
@@ -83,7 +86,12 @@ def by_range_lock(descriptor: int, extent: Extent, state_dir: str, *, by_process
         note = lock_file.read_note_at(os.path.join(state_dir, other.name, NOTE_NAME))
     holder = holders.identify(None, note or holders.note_about(None, state_dir))
     if other is not None and other.share is not None and holder.share != str(other.share):
-        holder = Holder(pid=0, share=str(other.share))
+        holder = Holder(pid=0)
+    if not holder.pid and other is not None:
+        share = "" if other.share is None else str(other.share)
+        first = FIRST_BYTE + (0 if other.share is None else other.share.first)
+        found = holders.locker_of(descriptor, first=first) or holder
+        holder = msgspec.structs.replace(found, share=share)
     return Blocked(holder, other=other)
 
 

@@ -20,6 +20,7 @@ from s3_uploader.core.procfs import (
     file_system_of,
     is_local,
     lock_table,
+    lockers_of,
     start_ticks,
     user_of,
 )
@@ -28,6 +29,8 @@ from s3_uploader.spool.lock_file import NOTE_NAME, Holder, read_note_at
 
 LOCK_FILE_NAME = "lock"
 
+_WORKER = "s3_uploader.run.worker"
+_ORPHAN = "a worker of a run of s3_uploader that was killed"
 _ACL = "system.posix_acl_access"
 _ACL_ENTRY = struct.Struct("<HHI")
 _ACL_USER, _ACL_GROUP = 0x02, 0x08
@@ -65,6 +68,24 @@ def from_proc(pid: int) -> Holder | None:
         command=command_of(pid),
         started=started,
     )
+
+
+def locker_of(descriptor: int, *, kind: str = "OFDLCK", first: int = lock_file.FIRST_BYTE) -> Holder | None:
+    """The run with a lock for which neither a note nor the kernel's table has a process that still exists.
+
+    Workers share the lock of their run, and have it until their uploads in flight are done, also if the run is killed.
+    """
+    runs = [run for run in map(from_proc, lockers_of(descriptor, kind=kind, first=first)) if run and run.has_our_name]
+    if not runs:
+        return None
+    leaders = [run for run in runs if _WORKER not in run.command]
+    return leaders[0] if leaders else msgspec.structs.replace(runs[0], command=_ORPHAN)
+
+
+def orphan_of(directory: int) -> Holder | None:
+    """The worker that a killed run has left with the lock on the directory of a spool."""
+    found = locker_of(directory, kind="FLOCK", first=0)
+    return found if found is not None and may_be_a_run(found.pid, directory) else None
 
 
 def note_about(pids: Sequence[int] | None, state_dir: str) -> Holder | None:
@@ -108,6 +129,9 @@ def holder_of(base_fd: int, state_dir: str) -> Holder | None:
             if may_be_ours or looks_like_ours(holder, note) or lock_file_is_held(directory, by_process=False):
                 return holder
             return msgspec.structs.replace(holder, is_stranger=True)
+        orphan = orphan_of(directory) if pids else None
+        if orphan is not None:
+            return orphan
         note = note_about(None, state_dir)
         # Only now: over FUSE, closing the file may drop the lock of a run on this host.
         found = _holder_of_lock_file(directory, note)
@@ -153,7 +177,8 @@ def _holder_of_lock_file(directory: int, note: Holder | None) -> Holder | None:
         if not lock_file.is_held(descriptor, by_process=belongs_to_process(file_system)):
             return None
         stranger = stranger_in(descriptor) if is_local(file_system) else None
-        return stranger or identify(None, lock_file.read_note(descriptor) or note)
+        holder = stranger or identify(None, lock_file.read_note(descriptor) or note)
+        return holder if holder.pid else locker_of(descriptor) or holder
     finally:
         os.close(descriptor)
 

@@ -14,19 +14,23 @@ from pathlib import Path
 import pytest
 
 from s3_uploader.core.errors import LockHeld
+from s3_uploader.core.shares import Share
 from s3_uploader.spool import holder
 from s3_uploader.spool.holder import holder_of
 from s3_uploader.spool.lock import Lock, acquire
+from s3_uploader.spool.lock_file import Extent
 
 HOLDER = """
 import os, sys, time
+from s3_uploader.core.shares import Share
 from s3_uploader.spool.lock import acquire
+from s3_uploader.spool.lock_file import Extent
 if {user}:
     # Not with Popen(user=...): that user may not be able to reach the interpreter.
     os.setgroups([]), os.setgid({user}), os.setuid({user})
 spool = os.open(sys.argv[1], os.O_RDONLY)
 lock = acquire(spool, base_dir=sys.argv[1], state_dir=sys.argv[2], wait_seconds=float(sys.argv[3]),
-               clock=time.monotonic, sleep=time.sleep, now=time.time)
+               clock=time.monotonic, sleep=time.sleep, now=time.time, extent={extent})
 print("held", flush=True)
 {then}
 sys.stdin.read()
@@ -38,9 +42,18 @@ NOBODY = 65534
 class Holding:
     """A process that holds the lock of a spool."""
 
-    def __init__(self, spool: Path, state: Path, *, wait: float = 0.0, then: str = "", user: int = 0) -> None:
+    def __init__(
+        self, spool: Path, state: Path, *, wait: float = 0.0, then: str = "", user: int = 0, extent: str = ""
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER.format(then=then, user=user), str(spool), str(state), str(wait)],
+            [
+                sys.executable,
+                "-c",
+                HOLDER.format(then=then, user=user, extent=extent or None),
+                str(spool),
+                str(state),
+                str(wait),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -90,7 +103,7 @@ def descriptor(spool: Path) -> Iterator[int]:
     os.close(found)
 
 
-def take(descriptor: int, state: Path, *, wait: float = 0.0) -> Lock:
+def take(descriptor: int, state: Path, *, wait: float = 0.0, extent: Extent | None = None) -> Lock:
     """Take the lock in this process."""
     return acquire(
         descriptor,
@@ -100,6 +113,7 @@ def take(descriptor: int, state: Path, *, wait: float = 0.0) -> Lock:
         clock=time.monotonic,
         sleep=time.sleep,
         now=time.time,
+        extent=extent,
     )
 
 
@@ -148,6 +162,45 @@ def test_a_program_that_the_holder_started_does_not_hold(spool: Path, state: Pat
             take(descriptor, state).release()
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("inherited", ["all locks", "that of the directory"])
+def test_a_worker_of_a_killed_run_holds(spool: Path, state: Path, descriptor: int, inherited: str) -> None:
+    """Until it has finished its uploads in flight nobody else has the spool, and it is named, for it may hang."""
+    then = (
+        "import subprocess; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', "
+        f"'s3_uploader.run.worker'], pass_fds=lock.descriptors()[:{2 if inherited == 'all locks' else 1}]); "
+        "print(child.pid, flush=True)"
+    )
+    with Holding(spool, state, then=then) as holding:
+        assert holding.line() == "held"
+        worker = int(holding.line())
+        try:
+            holding.process.kill()
+            holding.process.wait()
+            with pytest.raises(
+                LockHeld, match=f": process {worker} .*: a worker of a run .* that was killed"
+            ) as caught:
+                take(descriptor, state)
+            assert not caught.value.is_stranger
+            found = holder_of(descriptor, str(state))
+            assert found is not None
+            assert (found.pid, found.is_stranger) == (worker, False)
+        finally:
+            os.kill(worker, signal.SIGKILL)
+        while holder_of(descriptor, str(state)) is not None:
+            time.sleep(0.01)
+        take(descriptor, state).release()
+
+
+def test_a_share_whose_note_is_elsewhere_is_named(spool: Path, descriptor: int, tmp_path: Path, state: Path) -> None:
+    """Of shares the kernel's table names nobody, and the note may be in another place: on this machine it is found."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    with Holding(spool, theirs, extent="Extent(share=Share(1, 2))") as holding:
+        assert holding.line() == "held"
+        with pytest.raises(LockHeld, match=f"process {holding.process.pid} of user .* with the share 1/2, for"):
+            take(descriptor, state, extent=Extent(share=Share(3, 4)))
 
 
 def theirs_in(tmp_path: Path) -> Path:
