@@ -99,5 +99,5 @@ setup(
         "docs": DOCS,
         "dev": DEVELOPMENT,
     },
-    entry_points={"console_scripts": ["s3-uploader-cli = s3_uploader.cli:main"]},
+    entry_points={"console_scripts": ["s3-uploader-cli = s3_uploader.cli:command"]},
 )

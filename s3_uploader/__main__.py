@@ -1,7 +1,5 @@
 """``python -m s3_uploader`` is ``s3-uploader-cli``."""
 
-import sys
+from s3_uploader.cli import command
 
-from s3_uploader.cli import main
-
-sys.exit(main())
+command()

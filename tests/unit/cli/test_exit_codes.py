@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -99,3 +100,45 @@ def test_a_bug_is_shown_as_one() -> None:
     """What is neither an error of ours nor of the system keeps its traceback."""
     with pytest.raises(ZeroDivisionError):
         guarded(lambda: 1 // 0)
+
+
+ENDS = """\
+import atexit, os, sys, threading, time
+from s3_uploader import cli
+
+def later():
+    time.sleep(0.2)
+    print("thread")
+
+def main():
+    print("main")
+    %s
+    return 7
+
+atexit.register(print, "at exit")
+cli.main = main
+cli.command()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("pass", ["main", "at exit"]),
+        ("threading.Thread(target=later).start()", ["main", "thread", "at exit"]),
+        ("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", ["main", "at exit"]),
+    ],
+)
+def test_the_end_of_the_process_leaves_nothing_undone(before: str, said: list[str]) -> None:
+    """The program ends without taking the interpreter apart, but what waits for its end is done, and all is written."""
+    done = subprocess.run([sys.executable, "-c", ENDS % before], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout.split("\n")[:-1], done.stderr) == (7, said, "")
+
+
+def test_output_that_cannot_be_written_at_the_end_is_an_error() -> None:
+    """As Python has it: what was buffered is lost, and the exit code says so."""
+    with open("/dev/full", "w", encoding="ascii") as full:
+        command = [sys.executable, "-E", "-c", f"import sys; sys.path[:0] = {sys.path}\n{ENDS % 'pass'}"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 120
+    assert os.strerror(errno.ENOSPC) in done.stderr
