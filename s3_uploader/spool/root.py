@@ -297,13 +297,8 @@ def skip_entry(skip: Skip, names: Names, name: str, kind: Kind, detail: str) -> 
 
 def in_blocks(items: Iterable[_T], size: int = BLOCK) -> Iterator[list[_T]]:
     """Split ``items`` into lists of at most ``size``."""
-    block: list[_T] = []
-    for item in items:
-        block.append(item)
-        if len(block) >= size:
-            yield block
-            block = []
-    if block:
+    rest = iter(items)
+    while block := list(itertools.islice(rest, size)):
         yield block
 
 

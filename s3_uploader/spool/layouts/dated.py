@@ -11,9 +11,13 @@ are in memory.
 from __future__ import annotations
 
 import heapq
+import itertools
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Globs, NoCandidate
@@ -32,6 +36,7 @@ from s3_uploader.spool.root import (
 )
 
 if TYPE_CHECKING:
+    import os
     from datetime import tzinfo
 
     from s3_uploader.spool.layouts.sharing import OwnFiles
@@ -48,6 +53,33 @@ EpochOf = Callable[[int, int, int, int], float | None]
 PeriodOf = Callable[[int, int, int, int, int], "tuple[float, float] | None"]
 """Converts year, month, day, hour and minute to the earliest begin and latest end; ``None`` if there is no such
 time."""
+
+
+class _Minute(msgspec.Struct, frozen=True):
+    """The files of one minute in one directory, by their own and their original names. They are merged as one."""
+
+    directory: Names
+    period_begin: float | None
+    period_end: float | None
+    files: list[tuple[str, str]]
+
+    def candidate(self, name: str, original: str, status: os.stat_result) -> Candidate:
+        """One of the files."""
+        directory = self.directory
+        return Candidate(
+            directory,
+            name,
+            f"{'/'.join(directory)}/{original}",
+            self.period_begin,
+            self.period_end,
+            directory[0],
+            status.st_mtime_ns,
+            status.st_size,
+        )
+
+
+_Ordered: TypeAlias = "tuple[tuple[int, ...], NoCandidate | _Minute]"
+"""What a scan finds, with the numbers that order it."""
 
 
 class DatedLayout:
@@ -90,10 +122,16 @@ class DatedLayout:
         # One block of each location is in memory.
         block = max(_SMALLEST_BLOCK, BLOCK // max(len(locations), 1))
         walks = [self._walk(root, location, block, skip) for location in sorted(locations)]
-        for _, found in heapq.merge(*walks, key=lambda item: item[0]):
-            yield found
+        for _, found in heapq.merge(*walks, key=itemgetter(0)):
+            if not isinstance(found, _Minute):
+                yield found
+                continue
+            for name, original in found.files:
+                status = looked_at(root, found.directory, name, skip)
+                if status is not None:
+                    yield found.candidate(name, original, status)
 
-    def _walk(self, root: SpoolRoot, location: str, block: int, skip: Skip) -> Iterator[tuple[tuple[int, ...], Found]]:
+    def _walk(self, root: SpoolRoot, location: str, block: int, skip: Skip) -> Iterator[_Ordered]:
         """Everything below one location, each with the numbers that order it."""
         # Directories that are still to be walked, the next one last: of generators in one another, one for each level,
         # every file would pass through all.
@@ -119,7 +157,7 @@ class DatedLayout:
 
     def _hour(
         self, root: SpoolRoot, names: Names, numbers: tuple[int, ...], block: int, skip: Skip
-    ) -> Iterator[tuple[tuple[int, ...], Found]]:
+    ) -> Iterator[_Ordered]:
         begin = self._epoch_of(*numbers)
         empty = True
         for entries in in_blocks(listed(root, names, skip), block):
@@ -139,36 +177,14 @@ class DatedLayout:
                 else:
                     files.append((int(found[1]), name, original))
             files.sort()
-            for minute, name, original in files:
-                period = self._period(numbers, begin, minute)
-                candidate = self._candidate(root, names, name, original, period, skip)
-                if candidate is not None:
-                    yield (*numbers, minute), candidate
+            for minute, group in itertools.groupby(files, itemgetter(0)):
+                begins, ends = self._period(numbers, begin, minute)
+                yield (
+                    (*numbers, minute),
+                    _Minute(names, begins, ends, [(name, original) for _, name, original in group]),
+                )
         if empty:
             yield numbers, EmptyDirectory(names)
-
-    def _candidate(
-        self,
-        root: SpoolRoot,
-        names: Names,
-        name: str,
-        original: str,
-        period: tuple[float | None, float | None],
-        skip: Skip,
-    ) -> Candidate | None:
-        status = looked_at(root, names, name, skip)
-        if status is None:
-            return None
-        return Candidate(
-            directory=names,
-            name=name,
-            key="/".join((*names, original)),
-            period_begin=period[0],
-            period_end=period[1],
-            location=names[0],
-            mtime_ns=status.st_mtime_ns,
-            size=status.st_size,
-        )
 
     def _period(self, numbers: tuple[int, ...], begin: float | None, minute: int) -> tuple[float | None, float | None]:
         if begin is None or minute > 59:
