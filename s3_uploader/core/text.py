@@ -79,6 +79,11 @@ def with_hint(message: str, hint: str) -> str:
     return f"{ended(message.rstrip())} {hint}" if hint and message.strip() else message or hint
 
 
+def is_number(text: str) -> bool:
+    """Whether this is a whole number of at most 18 digits: ``int()`` raises for thousands of them."""
+    return 0 < len(text) <= 18 and text.isascii() and text.isdigit()
+
+
 _PORT = r"[0-9]{1,5}(?:[/?#.,:;)\]}\"'<>\s]|$)"
 _USER_IN_URL = rf"://(?:(?!\[)[^\s/?#:\"'<>]{{0,500}}:(?!{_PORT})\S{{0,500}}|[^\s/?#\"'<>]{{0,1000}})@"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from s3_uploader.core.text import is_number
 from s3_uploader.stores.s3.engines.base import unescape, xml_leaves
 
-_LENGTH = re.compile("[0-9]{1,18}")
 _TYPE = re.compile(rb"<(?:\w+:)?Grantee[^>]*?type=\"(\w{1,40})\"")
 
 
@@ -52,7 +52,7 @@ def part_sizes(body: bytes) -> tuple[int, str]:
     total = 0
     for element in elements(body, "Part"):
         size = xml_leaves(element).get("Size", "")
-        total += int(size) if _LENGTH.fullmatch(size) else 0
+        total += int(size) if is_number(size) else 0
     leaves = xml_leaves(body)
     more = leaves.get("IsTruncated", "").strip().lower() == "true"
     return total, leaves.get("NextPartNumberMarker", "") if more else ""

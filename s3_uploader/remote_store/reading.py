@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import is_number, shown_name
 from s3_uploader.remote_store.bucket import Asked, Bucket
 from s3_uploader.remote_store.errors import ObjectChanged, ObjectNotFound, RemoteStoreError
 from s3_uploader.remote_store.translation import from_store_error
@@ -29,7 +29,6 @@ PIECE = 8 * 2**20
 _WHOLE = 64 * 2**20
 """Most bytes that a server without support for ranges may send at once instead."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
-_LENGTH = re.compile("[0-9]{1,18}")
 _NO_HEADERS: Mapping[str, str] = {}
 _NOT_THERE = frozenset((404,))
 _FIRST = frozenset((416,))
@@ -70,7 +69,7 @@ def length_of(headers: Mapping[str, str]) -> int:
     :raises RemoteStoreError: if the answer does not have it.
     """
     length = headers.get("content-length", "")
-    if not _LENGTH.fullmatch(length):
+    if not is_number(length):
         raise RemoteStoreError("The server does not say how long the object is.", code="InvalidAnswer")
     return int(length)
 
@@ -144,7 +143,7 @@ def open_object(bucket: Bucket, key: str, path: str) -> Opened:
     # A HEAD describes the object as a whole: its length, its checksums.
     head = bucket.ask(requests.head_object(key, path, checksums=bucket.capabilities.form != "md5")).headers
     length = head.get("content-length", "")
-    if not _LENGTH.fullmatch(length):
+    if not is_number(length):
         raise RemoteStoreError(
             f"The answer about {shown_name(bucket.address(key))} does not say how long it is.", code="InvalidAnswer"
         )

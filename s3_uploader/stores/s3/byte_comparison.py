@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from s3_uploader.core.errors import StoreError
@@ -149,7 +150,7 @@ class ByteComparison:
                     return None
             self._has_length = True
             return size
-        found = CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+        found = re.fullmatch(CONTENT_RANGE, answer.headers.get("content-range", ""))
         # rclone gives a wrong total, which is not needed if a HEAD has given the length.
         if not self._has_length and found is not None and (int(found[1]) != first or found[3] not in ("*", str(size))):
             return None

@@ -19,11 +19,10 @@ import msgspec
 
 from s3_uploader.core.errors import SourceChanged, failed_read
 from s3_uploader.core.model import Proof
-from s3_uploader.core.text import quoted_code
+from s3_uploader.core.text import is_number, quoted_code
 
-_LENGTH = re.compile("[0-9]{1,18}")
-_MD5 = re.compile("[0-9a-fA-F]{32}")
-_MD5_OF_PARTS = re.compile("[0-9a-fA-F]{32}-[0-9]+")
+_MD5 = "[0-9a-fA-F]{32}"
+_MD5_OF_PARTS = "[0-9a-fA-F]{32}-[0-9]+"
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +98,7 @@ def etag_is_md5(etag: str, headers: Mapping[str, str]) -> bool:
 
     With SSE-KMS and SSE-C the ETag is not an MD5 (Amazon S3 API reference, "Object": ETag).
     """
-    return _MD5.fullmatch(etag) is not None and not _encrypted_with_key(headers)
+    return re.fullmatch(_MD5, etag) is not None and not _encrypted_with_key(headers)
 
 
 def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = True) -> Evidence:
@@ -126,7 +125,7 @@ def evidence(headers: Mapping[str, str], digest: Digest, *, etag_counts: bool = 
     if etag and digest.md5 and not _encrypted_with_key(headers):
         if etag.lower() == digest.md5:
             return Evidence(max(proof, Proof.MD5), md5_matched=True, etag=etag)
-        if etag_counts and (_MD5_OF_PARTS if "-" in digest.md5 else _MD5).fullmatch(etag):
+        if etag_counts and re.fullmatch(_MD5_OF_PARTS if "-" in digest.md5 else _MD5, etag):
             return Evidence(
                 proof,
                 doubt=f"The server says that it stored bytes with the MD5 {etag}, but those sent have {digest.md5}.",
@@ -163,7 +162,7 @@ def compare(
     if digest.md5 and not _encrypted_with_key(headers):
         if etag.lower() == digest.md5:
             same_md5, proof = True, max(proof, Proof.MD5)
-        elif etag_counts and _MD5.fullmatch(etag) and "-" not in digest.md5:
+        elif etag_counts and re.fullmatch(_MD5, etag) and "-" not in digest.md5:
             # rclone repeats the checksum that it was sent; its ETag is that of the stored bytes.
             return Comparison.UNKNOWN if just_written else Comparison.DIFFERENT, Proof.NONE
     if proof is Proof.NONE or not (same_md5 or just_written):
@@ -183,7 +182,7 @@ def _crc32_in(headers: Mapping[str, str]) -> str:
 def length_differs(headers: Mapping[str, str], digest: Digest) -> bool:
     """Whether the answer to a HEAD names another length than ours."""
     length = headers.get("content-length", "")
-    return _LENGTH.fullmatch(length) is not None and int(length) != digest.size
+    return is_number(length) and int(length) != digest.size
 
 
 def is_encoded(headers: Mapping[str, str], own: str) -> bool:
@@ -235,7 +234,7 @@ def _power_of_x(exponent: int) -> int:
     return power
 
 
-_HEX = re.compile("[0-9a-f]{32}")
+_HEX = "[0-9a-f]{32}"
 
 
 class Part(msgspec.Struct):
@@ -273,7 +272,7 @@ def digest_of_parts(parts: list[Part], size: int) -> Digest:
         whole = combine_crc32(whole, part.crc32, part.size)
         crcs += part.crc32.to_bytes(4, "big")
         md5 = part.md5 or (part.etag.lower() if part.etag_is_md5 and part.echoed else "")
-        if comparable and _HEX.fullmatch(md5):
+        if comparable and re.fullmatch(_HEX, md5):
             md5s += bytes.fromhex(md5)
         else:
             comparable = False

@@ -22,17 +22,15 @@ from s3_uploader.stores.s3.proxy import SERVER_URL, Proxy, bypasses, find_proxy,
 
 DEFAULT_REGION = "us-east-1"
 
-_VIRTUAL_BUCKET = re.compile("[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-_DNS_BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_AWS_HOST = re.compile(r"(^|\.)amazonaws\.com(\.cn)?$")
-_S3_HOST = re.compile(
+_VIRTUAL_BUCKET = "[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"
+_DNS_BUCKET = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_S3_HOST = (
     r"s3[.-]|(.*\.)?(digitaloceanspaces|linodeobjects|vultrobjects|backblazeb2|wasabisys|amazonaws|cloudflarestorage"
     r"|googleapis|aliyuncs|myqcloud|your-objectstorage|upcloudobjects|contabostorage)\.com$"
 )
 """Hosts that are known to accept the bucket as a prefix of the host name."""
-_PUBLIC_AWS_URL = re.compile(r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
-_REGION = re.compile("[A-Za-z0-9._-]+")
-_CREDENTIAL = re.compile("[!-~]*")
+_PUBLIC_AWS_URL = r"https://s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?"
+_REGION = "[A-Za-z0-9._-]+"
 _ON = ("true", "1", "yes", "on")
 
 
@@ -83,12 +81,12 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_aws(self) -> bool:
         """Whether this is Amazon's own service."""
-        return _AWS_HOST.search(self.host) is not None
+        return f".{self.host}".endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
     @property
     def is_found_by_region(self) -> bool:
         """Whether the region alone determines the endpoint: Amazon's own service, by its public name."""
-        return not self.given or _PUBLIC_AWS_URL.fullmatch(self.url) is not None
+        return not self.given or (self.is_aws and re.fullmatch(_PUBLIC_AWS_URL, self.url) is not None)
 
     @property
     def host_header(self) -> str:
@@ -236,7 +234,7 @@ def locate(
     Amazon's has it in the host if the name allows it (not with a dot over https, which no wildcard certificate covers).
     """
     region = region or DEFAULT_REGION
-    if not _REGION.fullmatch(region):
+    if not re.fullmatch(_REGION, region):
         raise StoreError(
             f"The region {region!r} is not a valid name of a region.",
             code="InvalidRegion",
@@ -247,11 +245,13 @@ def locate(
     if endpoint_url:
         tls, host, port, base = _taken_apart(endpoint_url)
         host, base, doubled = _without_bucket(bucket, host=host, base=base)
-        virtual = addressing_style == "virtual" and not is_address(host) and _DNS_BUCKET.fullmatch(bucket) is not None
+        virtual = (
+            addressing_style == "virtual" and not is_address(host) and re.fullmatch(_DNS_BUCKET, bucket) is not None
+        )
     else:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         tls, host, port, base, doubled = True, f"s3.{region}.{suffix}", 443, "", False
-        virtual = addressing_style != "path" and _VIRTUAL_BUCKET.fullmatch(bucket) is not None
+        virtual = addressing_style != "path" and re.fullmatch(_VIRTUAL_BUCKET, bucket) is not None
         if re.match("us-iso|eu-iso|eusc-", region):
             special = special or f"the region {region} is in a partition that only botocore knows"
     server = f"{bucket}.{host}" if virtual else host
@@ -301,7 +301,7 @@ def _without_bucket(bucket: str, *, host: str, base: str) -> tuple[str, str, boo
     if base.endswith(f"/{bucket}"):
         return host, base[: -len(bucket) - 1], True
     rest = host[len(bucket) + 1 :]
-    if host.startswith(f"{bucket.lower()}.") and _S3_HOST.match(rest):
+    if host.startswith(f"{bucket.lower()}.") and re.match(_S3_HOST, rest):
         return rest, base, True
     return host, base, False
 
@@ -345,7 +345,7 @@ def _usable(credentials: Credentials) -> Credentials:
             "final line break.",
         )
     for name, value in (("access key", credentials.access_key), ("session token", credentials.token)):
-        if not _CREDENTIAL.fullmatch(value):
+        if not (value.isascii() and value.isprintable()) or " " in value:
             raise StoreError(
                 f"The {name} in use has an invalid character, for example a space or a line break.",
                 code="InvalidCredentials",

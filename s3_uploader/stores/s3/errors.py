@@ -17,8 +17,8 @@ from s3_uploader.stores.s3 import foreign
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
 from s3_uploader.stores.s3.meanings import FULL, MEANINGS, PASSING, SLOW, TOO_LARGE, Meaning
 
-_CERTIFICATE_REQUIRED = re.compile("certificate.required", re.I)
-_REGION = re.compile("[A-Za-z0-9._-]{1,64}")
+_CERTIFICATE_REQUIRED = "(?i)certificate.required"
+_REGION = "[A-Za-z0-9._-]{1,64}"
 _FILE, _DESTINATION = Scope.FILE, Scope.DESTINATION
 
 
@@ -239,7 +239,7 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
         message = quoted_detail if is_sentence else f"There are no usable AWS credentials{detail}."
     else:
         message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
-    if failure.kind is TransportFailure.TLS and _CERTIFICATE_REQUIRED.search(failure.detail):
+    if failure.kind is TransportFailure.TLS and re.search(_CERTIFICATE_REQUIRED, failure.detail):
         hint = "Set client_certificate_file to a PEM file with a certificate that the server accepts, and its key."
     scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION
     origin = _ORIGINS.get(failure.kind)
@@ -273,7 +273,7 @@ def is_archived(answer: Answer | None) -> bool:
 def bucket_region(answer: Answer) -> str:
     """The region of the bucket in the answer, empty if it has none."""
     named = answer.headers.get("x-amz-bucket-region", "") or answer.field("Region")
-    return named if _REGION.fullmatch(named) else ""
+    return named if re.fullmatch(_REGION, named) else ""
 
 
 def retry_after(answer: Answer, now: float) -> float | None:

@@ -18,13 +18,12 @@ _NEVER_S3 = frozenset((302, 303, 511))
 _KNOWN_TO_S3 = frozenset((404, 405))
 _SELF_EXPLAINING = frozenset((407, 408, TOO_LARGE, 425, 429))
 """Statuses that name the cause, whatever page a proxy sends with them."""
-_SERVER = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)", re.I)
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?")
+_SERVER = r"(?i)https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(:\d{1,5})?(?=[/?#]|$)"
+_HOST = r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?"
 _LONGEST_LOCATION = 4096
-_PLAIN_HTTP = re.compile(
-    rb"http request to an https server|plain http request was sent to https port|speaking plain http to an ssl"
-    rb"|port requires tls",
-    re.I,
+_PLAIN_HTTP = (
+    rb"(?i)http request to an https server|plain http request was sent to https port|speaking plain http to an ssl"
+    rb"|port requires tls"
 )
 """What Go's server (MinIO), nginx, Apache and Tomcat answer to plain HTTP on a port for TLS."""
 
@@ -63,12 +62,12 @@ def redirect_target(answer: Answer) -> str:
     location = answer.headers.get("location", "")
     if answer.status not in REDIRECTS or len(location) > _LONGEST_LOCATION:
         return ""
-    found = _SERVER.match(location) if location else _HOST.fullmatch(answer.field("Endpoint"))
+    found = re.match(_SERVER, location) if location else re.fullmatch(_HOST, answer.field("Endpoint"))
     return found[0].lower() if found else ""
 
 
 def _same_server(target: str, endpoint: str) -> bool:
-    found = _SERVER.match(endpoint)
+    found = re.match(_SERVER, endpoint)
     return found is not None and _with_port(target) == _with_port(found[0].lower())
 
 
@@ -83,7 +82,7 @@ def no_s3(answer: Answer, operation: str, *, proven_useful: bool) -> StoreError 
     A proxy or a firewall may also refuse single requests with a web page.
     """
     status = answer.status
-    if status == 400 and _PLAIN_HTTP.search(answer.body[:2048]) is not None:
+    if status == 400 and re.search(_PLAIN_HTTP, answer.body[:2048]) is not None:
         return StoreError(
             f"The {operation} operation was refused (status 400): the server expects https on this port.",
             code="HttpsExpected",

@@ -24,7 +24,7 @@ import msgspec
 from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError, UsageProblem
 from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import is_number, shown_name
 from s3_uploader.stores.listing import Entry, Inventory
 from s3_uploader.stores.s3.checksums import clean_etag
 
@@ -35,7 +35,6 @@ _CHUNK = 2**20
 _ROWS_AT_ONCE = 10_000
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z?", re.ASCII)
 _MILLISECONDS = re.compile("[0-9]{1,14}", re.ASCII)
-_SIZE = re.compile("[0-9]{1,18}", re.ASCII)
 _COPY_AGAIN = "Copy the inventory once more, the manifest and all its data files."
 
 
@@ -129,7 +128,7 @@ class InventoryReport:
         if bucket is not None and bucket != self.bucket:
             raise _damaged(path, f"a line is of the bucket {str(bucket)[:80]!r}")
         key, size = row["Key"], str(row["Size"])
-        if not isinstance(key, str) or not _SIZE.fullmatch(size):
+        if not isinstance(key, str) or not is_number(size):
             raise _damaged(path, f"an object has the size {size[:40]!r}")
         version = row.get("VersionId")
         return Entry(

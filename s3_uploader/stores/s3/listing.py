@@ -15,6 +15,7 @@ import msgspec
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
+from s3_uploader.core.text import is_number
 from s3_uploader.stores.listing import OUT_OF_TIME, CannotList, Entry, LookDenied, key_order
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag
@@ -28,7 +29,6 @@ from s3_uploader.stores.threads import ThreadPool
 _CONTENTS = re.compile(rb"<(/?)(?:\w+:)?Contents>")
 _LEAF = re.compile(rb"<(?:\w+:)?(Key|Size|ETag|LastModified)>([^<]*)</")
 """What an entry is made of. The other leaves of an element are passed over, as a listing may have millions of them."""
-_SIZE = re.compile("[0-9]{1,18}")
 _LISTED_SIZE = re.compile(rb"[0-9]{1,18}")
 _MOST_EMPTY_PAGES = 100
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z?", re.A)
@@ -153,7 +153,7 @@ class S3Inventory:
         headers = call.body.headers
         composite = headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
         length = headers.get("content-length", "")
-        if not _SIZE.fullmatch(length):
+        if not is_number(length):
             raise StoreError(f"The answer about {self.address(key)} does not have its length.", code="InvalidAnswer")
         return Entry(
             key=key,

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     import ipaddress
 
 SERVER_URL = re.compile(
-    r"(?P<scheme>https?)://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
-    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#\s]*)?",
-    re.I,
+    r"(?P<scheme>(?i:https?))://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#\s]*)?"
 )
 """The URL of an HTTP server, be it a proxy or an endpoint."""
 

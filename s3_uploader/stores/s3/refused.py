@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
@@ -170,7 +171,7 @@ def _refused_name(error: StoreError) -> StoreError:
 def _as_head(answer: Answer) -> Answer:
     """The answer to a HEAD, made of that to a GET of the first byte. Its length is left out if it is unknown."""
     headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
-    found = CONTENT_RANGE.fullmatch(headers.pop("content-range", ""))
+    found = re.fullmatch(CONTENT_RANGE, headers.pop("content-range", ""))
     if answer.status == 200:
         headers["content-length"] = str(len(answer.body))
     elif found is not None and found[3] != "*":

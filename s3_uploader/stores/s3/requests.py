@@ -25,12 +25,11 @@ _WHOLE_BYTES = 64 * _MEBIBYTE
 
 _PLAIN_KEY = re.compile("[A-Za-z0-9/_.~-]*")
 _USUAL = re.compile("[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")
-_FIELD_VALUE = re.compile("[\x20-\x7e]*")
-_HEADER_NAME = re.compile("[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_NAME = "[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 
 _MOST_MADE = 100
-_CONTENT_TYPES: dict[str, str] = {}
-"""Known content types by extension."""
+_CONTENT_TYPES = {".dat": "application/octet-stream"}
+"""Known content types by extension. That of the layout ``dated`` needs no list of all types, which is slow to load."""
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -144,7 +143,7 @@ class ObjectHeaders:
         if options.content_encoding:
             headers["content-encoding"] = options.content_encoding
         for name, value in {**self._metadata, **options.metadata}.items():
-            if not _HEADER_NAME.fullmatch(name):
+            if not re.fullmatch(_HEADER_NAME, name):
                 raise _unsendable(f"metadata {name!r}")
             headers[f"x-amz-meta-{name.lower()}"] = _checked(f"metadata {name!r}", value)
         return headers
@@ -311,7 +310,7 @@ def payload_hash(body: bytes, *, tls: bool) -> str:
 
 
 def _checked(name: str, value: str) -> str:
-    if not _FIELD_VALUE.fullmatch(value) or value != value.strip():
+    if not (value.isascii() and value.isprintable()) or value != value.strip():
         raise _unsendable(name)
     return value
 

@@ -34,13 +34,13 @@ _SLOWEST_HANDLING = 64 * 1024
 MOTO = "moto.core.models"
 """The module of moto that tells whether a mock is active."""
 
-CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+CONTENT_RANGE = r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)"
 """The value of the header Content-Range."""
-_XML_LEAF = re.compile(rb"<(?:\w+:)?(\w+)>([^<]*)</")
+_XML_LEAF = rb"<(?:\w+:)?(\w+)>([^<]*)</"
 _XML_ROOT = re.compile(rb"<(?:[\w.-]+:)?([\w.-]+)")
 _BLANKS = re.compile(rb"\s*")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_XML_ENTITY = re.compile("&(#x?[0-9a-fA-F]+|\\w+);")
+_XML_ENTITY = "&(#x?[0-9a-fA-F]+|\\w+);"
 _XML_NAMES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
 
@@ -175,7 +175,7 @@ def xml_leaves(body: bytes) -> dict[str, str]:
     S3's answers are flat and machine-made. An XML parser would cost an import and add its vulnerabilities.
     """
     leaves: dict[str, str] = {}
-    for name, text in _XML_LEAF.findall(body):
+    for name, text in re.findall(_XML_LEAF, body):
         leaves.setdefault(name.decode(), unescape(text.decode("utf-8", "replace")))
     return leaves
 
@@ -208,7 +208,7 @@ def unescape(text: str) -> str:
     if "&" not in text:
         return text
     text = text.replace("&quot;", '"')  # most entities are the quotes of ETags
-    return _XML_ENTITY.sub(_entity, text) if "&" in text else text
+    return re.sub(_XML_ENTITY, _entity, text) if "&" in text else text
 
 
 def _entity(match: re.Match[str]) -> str:

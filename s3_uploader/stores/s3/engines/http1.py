@@ -11,6 +11,7 @@ import functools
 import re
 from typing import Protocol
 
+from s3_uploader.core.text import is_number
 from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES, Answer, Done, Outcome, Request
 
 RECEIVE = 64 * 1024
@@ -22,8 +23,7 @@ _MAXIMUM_HEADERS = 256
 _MAXIMUM_CHUNK_LINE = 1024
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?", re.A)
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.S)
-_LENGTH = re.compile("[0-9]{1,18}")
+_CHUNK_SIZE = rb"(?s)([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?"
 _BODILESS = frozenset((204, 304))
 _MOST_NAMES = 500
 _LONGEST_NAME = 64
@@ -236,8 +236,7 @@ class AnswerParser:
             if "," in length and len({each.strip() for each in length.split(",")}) == 1:
                 # One value that a proxy has joined with itself (RFC 9112, 6.3).
                 length = length.partition(",")[0].strip()
-            # int() raises an exception of its own for thousands of digits.
-            if not _LENGTH.fullmatch(length):
+            if not is_number(length):
                 raise InvalidAnswer(f"Content-Length: {length[:40]}")
             self._remaining = int(length)
             self._mode = "length" if self._remaining else "done"
@@ -270,7 +269,7 @@ class AnswerParser:
             if not line:
                 self._finish()
             return end + 2
-        found = _CHUNK_SIZE.fullmatch(line)
+        found = re.fullmatch(_CHUNK_SIZE, line)
         if found is None:
             raise InvalidAnswer(repr(line[:60]))
         # Chunks of one byte each are a valid body; extensions are never needed.
