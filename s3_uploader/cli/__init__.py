@@ -10,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from s3_uploader.cli.names import COMMANDS, NO_MEMORY
+from s3_uploader.cli.names import COMMANDS, NO_MEMORY, Form
+
+_ANY_MODULE = 4 << 20
+"""Bytes that are enough for any compiled module."""
 
 
 def command() -> NoReturn:
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Modules are never garbage. Collecting repeatedly while they are imported, and once more when the
             # interpreter ends, would be a tenth of the cost of a run with nothing to do.
             gc.disable()
+            _keep_no_half_modules()
             from s3_uploader.cli.process import prepare
 
             prepare()
@@ -60,10 +64,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command_line(arguments)
     except KeyboardInterrupt:  # Ctrl-C before the command took over the signals, while modules are still imported
         return 130
+    except EOFError as error:
+        if not is_own_process:
+            raise
+        return _cut_off(error)
     except Exception as error:
         if not is_own_process or not _lacks_memory(error):
             raise
     return _without_memory()
+
+
+def _keep_no_half_modules() -> None:
+    """Let Python keep no compiled modules where files may not be large enough for them.
+
+    It does not notice that one is cut off, and no later start could import it.
+    """
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid to ask
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY and limit < _ANY_MODULE:
+            sys.dont_write_bytecode = True
+
+
+def _cut_off(error: EOFError) -> int:
+    """Tell of a compiled module without its end."""
+    from s3_uploader.cli.exit_codes import ended_by
+
+    code = ended_by(error, Form.PLUGIN if "--plugin" in sys.argv else Form.TEXT, "")
+    if code is None:
+        raise error
+    return code
 
 
 def _lacks_memory(error: Exception) -> bool:

@@ -237,10 +237,11 @@ def _check_compression(formats: Collection[str]) -> list[Finding]:
     """Check that files can be compressed as configured: the library may be missing."""
     findings = []
     for name in sorted(formats):
+        from s3_uploader.cli.process import open_nowhere
         from s3_uploader.stores.base import Compression, Source
         from s3_uploader.stores.wrappers.compressing import pack
 
-        nowhere = os.open(os.devnull, os.O_RDWR)
+        nowhere = open_nowhere()
         try:
             pack(Source(nowhere, 0), nowhere, Compression(name, 1, ""))
         except UploaderError as error:

@@ -100,6 +100,9 @@ def ended_by(error: Exception, form: Form, name: str) -> int | None:
     if isinstance(error, BrokenPipeError):
         finish_output()
         return OK
+    if isinstance(error, EOFError):
+        cut_off = of_a_module_cut_off(error)
+        return None if cut_off is None else _tell(cut_off, form, name)
     if not isinstance(error, OSError) and not lacks_memory(error):
         return None
     from s3_uploader.cli.output import OutputLost
@@ -139,6 +142,19 @@ def refused_by_the_system(error: Exception) -> UploaderError:
     return UploaderError(f"The system refused an operation: {reason}{where}. Files that were not shipped are kept.")
 
 
+def of_a_module_cut_off(error: EOFError) -> UploaderError | None:
+    """The error of a command that met a compiled module without its end; ``None`` if it met something else."""
+    from s3_uploader.core.installation import remove_cut_off
+
+    path = remove_cut_off(error)
+    if not path:
+        return None
+    fact = f"The compiled module {shown_name(path)} is cut off; perhaps a disk was full when Python wrote it."
+    if os.path.lexists(path):
+        return UploaderError(fact, hint="Remove it: Python makes another one.")
+    return UploaderError(f"{fact} It has been removed.", hint="Start the command again.")
+
+
 def _is_nowhere() -> bool:
     try:
         os.getcwd()
@@ -167,8 +183,10 @@ def finish_output() -> OSError | None:
         try:
             stream.flush()
         except OSError as error:
+            from s3_uploader.cli.process import open_nowhere
+
             # Python must not try to flush into it once more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            os.dup2(open_nowhere(), stream.fileno())
             if stream is sys.stdout and not isinstance(error, BrokenPipeError):
                 lost = error
     return lost

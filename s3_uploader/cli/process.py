@@ -108,9 +108,17 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            open_nowhere()  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def open_nowhere() -> int:
+    """Open ``/dev/null``, or an empty file in memory where there is none, as in a chroot without ``/dev``."""
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        return os.memfd_create("nowhere")
 
 
 def _start_anew_in_utf8() -> None:

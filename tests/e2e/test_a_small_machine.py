@@ -1,8 +1,9 @@
-"""Machines that refuse descriptors and threads: slower, or an error at once, and never a file that is blamed for it."""
+"""Machines that refuse descriptors, threads or room: slower, or an error, and never a file that is blamed for it."""
 
 from __future__ import annotations
 
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,3 +141,50 @@ def test_no_memory_for_the_store(site: Site, tmp_path: Path) -> None:
     assert len(site.left()) == 3
     (problem,) = site.status()["problems"]
     assert problem["cause"] == "destination"
+
+
+PROGRAM = Path(__file__).parents[2] / "s3_uploader"
+
+
+@pytest.fixture
+def installed(site: Site) -> Path:
+    """A copy of the program, not compiled, that the site's Python finds before the installed one."""
+    place = site.place / "installed"
+    shutil.copytree(PROGRAM, place / PROGRAM.name, ignore=shutil.ignore_patterns("__pycache__"))
+    site.environment["PYTHONPATH"] = str(place)
+    site.ship_to_directory()
+    site.files(3)
+    return place
+
+
+@pytest.mark.parametrize("module", ["run/assembly", "cli/run"])
+def test_a_compiled_module_without_its_end(site: Site, installed: Path, module: str) -> None:
+    """What a full disk has left of a compiled module is named and removed, and the next start works."""
+    assert site.run("status").code == site.run("run", "--dry-run").code == 0
+    assert site.run().code == 0
+    (site.spool / "bedroom").mkdir(exist_ok=True)
+    path = installed / PROGRAM.name / module
+    (compiled,) = path.parent.glob(f"__pycache__/{path.name}.*.pyc")
+    whole = compiled.read_bytes()
+    for arguments in ((), ("run",)):
+        site.files(3)
+        compiled.write_bytes(whole[: len(whole) // 2])
+        finished = site.run(*arguments)
+        assert finished.code == 1
+        assert finished.stderr.strip() == (
+            f"The compiled module {compiled} is cut off; perhaps a disk was full when Python wrote it. "
+            "It has been removed. Start the command again."
+        )
+        assert len(site.left()) == 3
+        assert site.run(*arguments).code == 0
+        assert site.left() == {}
+
+
+def test_where_files_are_limited_no_module_is_cut_off(site: Site, installed: Path) -> None:
+    """A limit of the size of files leaves no compiled module behind that a later start could not load."""
+    site.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    assert len(site.left()) == 3
+    for _ in range(2):
+        assert site.run().code == 0
+        assert site.left() == {}
+        site.files(3)

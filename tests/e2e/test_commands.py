@@ -19,6 +19,7 @@ import pytest
 
 from tests.e2e.site import COMMAND, Site, contents
 from tests.servers.fault_server import FaultServer
+from tests.servers.namespaces import need_namespaces
 
 FILES = {
     f"{location}/2020/11/29/20/{minute}-topic.dat": 100 for location in ("bedroom", "kitchen") for minute in (10, 11)
@@ -405,6 +406,16 @@ class TestLog:
         assert running.wait().code == 0
         assert fault_server.objects() == {path: path.encode().ljust(size) for path, size in FILES.items()}
         assert [row["size"] for row in waiting.history()] == [100] * 4
+
+    def test_no_devices(self, waiting: Site, fault_server: FaultServer) -> None:
+        """So does one that has not even /dev/null in their place, as in a chroot; and a reader may leave there, too."""
+        need_namespaces()
+        hidden = 'mount --make-rprivate /; mount -t tmpfs tmpfs /dev; exec "$@"'
+        running = waiting.start(prefix=("unshare", "--mount", "sh", "-c", f"{hidden} <&- >&- 2>&-", "sh"))
+        assert running.wait().code == 0
+        assert len(fault_server.objects()) == len(FILES)
+        finished = waiting.run("history", prefix=("unshare", "--mount", "sh", "-c", f"{hidden} | true", "sh"))
+        assert finished.stderr == "4 files, 400 B.\n"
 
     def test_output_into_head(self, site: Site) -> None:
         """A reader that has seen enough is no error, and gives no traceback."""

@@ -116,7 +116,9 @@ def _invoke(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return USAGE
-    except click.Abort:
+    except click.Abort as abort:
+        if isinstance(abort.__cause__, EOFError):
+            raise abort.__cause__ from None  # no interruption: a module could not be imported
         print("Aborted.", file=sys.stderr)
         return 130
     except SystemExit as ended:

@@ -73,7 +73,9 @@ def test_no_memory_has_many_names(error: Exception, words: str, capsys: pytest.C
     assert words in line
 
 
-@pytest.mark.parametrize("error", [ImportError("no module named x"), RuntimeError("oops"), SystemError("oops")])
+@pytest.mark.parametrize(
+    "error", [ImportError("no module named x"), RuntimeError("oops"), SystemError("oops"), EOFError("oops")]
+)
 def test_other_errors_are_bugs(error: Exception) -> None:
     """Of the same kinds only those that speak of memory are no bugs."""
     with pytest.raises(type(error)):
@@ -91,9 +93,10 @@ def test_no_memory_before_a_command_is_loaded(
             monkeypatch.setattr(process, "prepare", lambda error=error: failing(error))
             assert cli.main() == code
             assert NO_MEMORY in getattr(capfd.readouterr(), place)
-    monkeypatch.setattr(process, "prepare", lambda: failing(ImportError("no module named x")))
-    with pytest.raises(ImportError):
-        cli.main()
+    for bug in (ImportError("no module named x"), EOFError("oops")):
+        monkeypatch.setattr(process, "prepare", lambda bug=bug: failing(bug))
+        with pytest.raises(type(bug)):
+            cli.main()
 
 
 def test_a_bug_is_shown_as_one() -> None:
