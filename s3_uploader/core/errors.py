@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 from typing import Any
 
+from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import with_hint, without_passwords
 
@@ -89,6 +91,13 @@ def lacks_memory(error: BaseException) -> bool:
         return True
     is_vague = isinstance(error, (ImportError, RuntimeError, SystemError))
     return is_vague and any(words in str(error) for words in WITHOUT_MEMORY)
+
+
+def lacks_descriptors(error: BaseException) -> bool:
+    """Whether this process or the whole machine can open no more files, not even a module."""
+    if isinstance(error, OSError):
+        return error.errno in OUT_OF_DESCRIPTORS
+    return isinstance(error, ImportError) and any(os.strerror(number) in str(error) for number in OUT_OF_DESCRIPTORS)
 
 
 class Scope(enum.Enum):
@@ -252,6 +261,38 @@ class StoreError(UploaderError):
     def may_pass(self) -> bool:
         """Whether the same upload may succeed a moment later: it can be retried, or it only exceeded its deadline."""
         return self.retryable
+
+
+class OutOfResources(StoreError):
+    """There is no descriptor, thread or memory left on this machine for a step of an upload.
+
+    No file is the cause, so none is recorded as failing: the next run tries again.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(
+            message,
+            code="OutOfResources",
+            retryable=True,
+            scope=Scope.DESTINATION,
+            hint=hint,
+            origin=Origin.OURS,
+            never_connected=True,
+        )
+
+
+def lacking(fact: str, error: BaseException) -> OutOfResources | None:
+    """The error of a step that failed for lack of descriptors or memory; ``None`` if it failed for another reason.
+
+    :param fact: what failed, as the beginning of a sentence.
+    """
+    if lacks_descriptors(error):
+        hint = "Raise this user's limit of open files (ulimit -n), or lower max_concurrency."
+        return OutOfResources(f"{fact}: too many open files, by this program or on this machine.", hint=hint)
+    if lacks_memory(error):
+        hint = "Allow the program more memory and threads (ulimit -v and -u, MemoryMax=), or end what uses them up."
+        return OutOfResources(f"{fact}: there is no memory left, or no thread.", hint=hint)
+    return None
 
 
 class ConflictError(StoreError):

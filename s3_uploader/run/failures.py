@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import SIMULATED, ConflictError, StoreError, remedy_of
+from s3_uploader.core.errors import SIMULATED, ConflictError, OutOfResources, StoreError, lacking, remedy_of
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left, RunCounters
 from s3_uploader.core.origins import Origin, recalled
@@ -104,8 +104,13 @@ class Failures:
         """Record the failure of a file: it waits, longer each time, and then ``on_failure`` applies.
 
         ``on_failure`` does not apply if the error is not about the file, because it is uploaded already, or this
-        machine or program failed.
+        machine or program failed. A file for which this machine had no descriptor or memory waits for no pause.
         """
+        if isinstance(error, OutOfResources):  # and so nothing more can be imported
+            self._counters.failures += 1
+            self._counters.count_waiting(upload.file.candidate)
+            self.tell(upload, error)
+            return
         from s3_uploader.core.meanings import meaning_of
 
         candidate = upload.file.candidate
@@ -136,16 +141,20 @@ class Failures:
         """The error of a file that is uploaded but cannot be removed or moved, for lack of permission or space."""
         reason = error.strerror or str(error)
         target = self._on_success.move_to
+        what = "removed" if target is None else f"moved to {target.path}"
+        fact = f"it is uploaded, but the local file cannot be {what}"
+        if out_of_resources := lacking(fact, error):
+            return out_of_resources
         if target is None:
             return StoreError(
-                f"it is uploaded, but the local file cannot be removed: {reason}",
+                f"{fact}: {reason}",
                 code="CannotRemove",
                 hint=remedy_of(error, denied=_MAY_NOT_REMOVE),
                 origin=Origin.NOT_REMOVED,
             )
         lacks_room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
         return StoreError(
-            f"it is uploaded, but the local file cannot be moved to {target.path}: {reason}",
+            f"{fact}: {reason}",
             code="CannotMove",
             hint=remedy_of(error, denied=_MAY_NOT_MOVE) or _CORRECT_TARGET,
             origin=Origin.NO_ROOM_TO_MOVE if lacks_room else Origin.NOT_MOVED,
@@ -170,10 +179,13 @@ class Failures:
     def suspect(self, upload: FileTask, error: StoreError) -> None:
         """Mark a file whose upload failed together with the run: the next run begins with others.
 
-        It counts as no attempt and causes no pause.
+        It counts as no attempt and causes no pause. A file for which this machine had no descriptor is like the others.
         """
-        row = self._failing_row(upload, error)
-        self._unrecorded.append(msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at))
+        if not isinstance(error, OutOfResources):
+            row = self._failing_row(upload, error)
+            self._unrecorded.append(
+                msgspec.structs.replace(row, attempts=row.attempts - 1, next_try_at=row.last_failed_at)
+            )
         self._leftovers.leave(upload.file.candidate, Left.POSTPONED, "")
 
     def tell(self, upload: FileTask, error: StoreError) -> None:

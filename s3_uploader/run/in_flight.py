@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from s3_uploader.core.control import Latch, is_of_a_handler, start_thread
-from s3_uploader.core.errors import StoreError, lacks_memory
+from s3_uploader.core.errors import StoreError, lacking, lacks_memory
 from s3_uploader.core.events import Uploaded
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
@@ -295,7 +295,9 @@ class UploadsInFlight:
                 raise
             # A bug of a store must not cost the other files their run.
             message = f"internal error: {type(error).__name__}: {error}"
-            return upload, StoreError(message, code="InternalError", origin=Origin.OURS)
+            return upload, lacking("The upload failed", error) or StoreError(
+                message, code="InternalError", origin=Origin.OURS
+            )
 
     def wait_for(self, looks: Sequence[Future[Receipt]], *, go_on: Callable[[], bool]) -> None:
         """Wait for answers of the store to other requests than uploads, while ``go_on`` returns ``True``."""

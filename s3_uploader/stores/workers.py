@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from s3_uploader.core.control import start_thread
-from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.errors import StoreError, UploadCancelled, lacking
 from s3_uploader.core.model import Receipt
 from s3_uploader.stores.threads import ThreadPool, no_thread
 
@@ -119,7 +119,7 @@ class UploadTask:
             # An interrupted call raises an error of its own. The reason of the cancellation is reported instead.
             error = self._reason or raised
         except BaseException as raised:
-            error = self._reason
+            error = self._reason or lacking("The upload failed", raised)
             if error is None:
                 error = StoreError(
                     f"The upload failed unexpectedly: {type(raised).__name__}: {raised}", code=type(raised).__name__

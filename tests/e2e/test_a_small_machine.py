@@ -188,3 +188,35 @@ def test_where_files_are_limited_no_module_is_cut_off(site: Site, installed: Pat
         assert site.run().code == 0
         assert site.left() == {}
         site.files(3)
+
+
+NO_DESCRIPTOR_TO_IMPORT = """
+import errno, os, sys
+
+class NoDescriptor:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "s3_uploader.stores.keys":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), name)
+
+sys.meta_path.insert(0, NoDescriptor)
+"""
+
+
+def test_a_module_that_cannot_be_opened_is_no_bug(site: Site, fault_server: FaultServer, tmp_path: Path) -> None:
+    """What an upload imports late, and finds no descriptor for, waits for the next run, which tries it at once."""
+    place = tmp_path / "no-descriptor"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(NO_DESCRIPTOR_TO_IMPORT)
+    site.ship_to(fault_server, on_conflict="keep-both")
+    first = site.files(20)[0]
+    fault_server.put(str(first.relative_to(site.spool)), b"other content")
+    finished = site.run(environment={"PYTHONPATH": str(place)})
+    assert finished.code == 1
+    (sentence,) = finished.sentences("WARNING")
+    assert "too many open files, by this program or on this machine" in sentence
+    assert "ulimit -n" in sentence
+    assert set(site.left()) == {str(first.relative_to(site.spool))}
+    assert site.status()["failing"] == []
+    assert site.run().code == 0
+    assert site.left() == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, Scope, StoreError
+from s3_uploader.core.errors import ConflictError, KeyRefused, Scope, StoreError, lacking
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
 
@@ -13,8 +13,8 @@ _OUT_OF_REACH = (
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EREMOTEIO),
 )
 """The errors of mounts from other machines (NFS, SMB, FUSE) while the server does not answer."""
-_OF_THIS_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EIO, errno.EINTR, errno.EBUSY)
-"""A lack of memory or descriptors, or a failing disk: no file is at fault."""
+_OF_THIS_MACHINE = (errno.ENOBUFS, errno.EIO, errno.EINTR, errno.EBUSY)
+"""A lack of memory in the kernel, or a failing disk: no file is at fault."""
 _DESTINATION_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, *_OUT_OF_REACH}
 _NO_RIGHT = (errno.EACCES, errno.EPERM)
 _ORIGINS = {
@@ -26,7 +26,10 @@ _KEY_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 def translated(error: OSError, address: str) -> StoreError:
     """Convert the error of an operation below the root."""
-    message = f"{address} cannot be written: {reason_of(error)}."
+    fact = f"{address} cannot be written"
+    message = f"{fact}: {reason_of(error)}."
+    if out_of_resources := lacking(fact, error):
+        return out_of_resources
     if error.errno in _KEY_ERRORS:
         # vfat and CIFS mounts refuse names with a colon, for example, with EINVAL.
         return KeyRefused(f"{address} is not a name that this file system accepts: {reason_of(error)}.")

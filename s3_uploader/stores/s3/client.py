@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from s3_uploader.core.control import is_of_a_handler
-from s3_uploader.core.errors import DEADLINE_EXCEEDED, StoreError, UploadCancelled
+from s3_uploader.core.errors import DEADLINE_EXCEEDED, StoreError, UploadCancelled, lacking
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import errors as s3_errors
@@ -258,8 +258,9 @@ class S3Client:
             if is_of_a_handler(error):
                 raise
             # An unexpected answer may fail its request, but must not end the engine's thread.
-            call.error = StoreError(
-                f"The {call.request.operation} operation failed: {error!r}.", code="Unexpected", origin=Origin.OURS
+            fact = f"The {call.request.operation} operation failed"
+            call.error = lacking(fact, error) or StoreError(
+                f"{fact}: {error!r}.", code="Unexpected", origin=Origin.OURS
             )
             call.finish()
 

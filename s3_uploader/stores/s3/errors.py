@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from s3_uploader.core.errors import Scope, StoreError, UploadCancelled
+from s3_uploader.core.errors import OutOfResources, Scope, StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, quoted_code
 from s3_uploader.stores.s3 import foreign
@@ -241,6 +241,8 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
         message = f"The {operation} operation did not reach {endpoint} or got no answer: {failure.kind.value}{detail}."
     if failure.kind is TransportFailure.TLS and re.search(_CERTIFICATE_REQUIRED, failure.detail):
         hint = "Set client_certificate_file to a PEM file with a certificate that the server accepts, and its key."
+    if failure.kind is TransportFailure.RESOURCES:
+        return Verdict(OutOfResources(message, hint=hint))
     scope = _FILE if failure.kind is TransportFailure.OTHER else _DESTINATION
     origin = _ORIGINS.get(failure.kind)
     error = StoreError(

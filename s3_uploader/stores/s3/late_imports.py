@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.errors import StoreError, lacking
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.single import SingleUpload
 from s3_uploader.stores.s3.upload import Context, Put
@@ -37,4 +37,7 @@ def doubt_name(upload: SingleUpload | MultipartUpload) -> None:
 
 
 def _not_imported(what: str, error: Exception) -> StoreError:
-    return StoreError(f"{what} cannot be imported: {error}.", code="Unexpected", origin=Origin.OURS, retryable=True)
+    fact = f"{what} cannot be imported"
+    return lacking(fact, error) or StoreError(
+        f"{fact}: {error}.", code="Unexpected", origin=Origin.OURS, retryable=True
+    )

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from s3_uploader.core.control import is_of_a_handler
-from s3_uploader.core.errors import StoreError, UploadCancelled
+from s3_uploader.core.errors import StoreError, UploadCancelled, lacking
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain, shown_name
@@ -281,13 +281,11 @@ class ObjectUpload:
         except Exception as error:
             if is_of_a_handler(error):
                 raise
+            fact = f"The upload of {self._address} failed"
+            bug = "This is a bug. Please report it."
             self.fail(
-                StoreError(
-                    f"The upload of {self._address} failed: {error!r}.",
-                    code="Unexpected",
-                    origin=Origin.OURS,
-                    hint="This is a bug. Please report it.",
-                )
+                lacking(fact, error)
+                or StoreError(f"{fact}: {error!r}.", code="Unexpected", origin=Origin.OURS, hint=bug)
             )
 
     def cancel(self, reason: UploadCancelled) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from s3_uploader.core.errors import EngineUnavailable, StoreError, UploadCancelled
+from s3_uploader.core.errors import EngineUnavailable, StoreError, UploadCancelled, lacking
 from s3_uploader.core.extras import installing
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS, write_all
 from s3_uploader.core.model import Receipt
@@ -272,13 +272,12 @@ def _write(target: int, data: bytes) -> int:
 
 
 def _no_room(error: OSError) -> StoreError:
-    return StoreError(
-        f"The compressed bytes could not be stored before the upload: {error.strerror}.",
+    fact = "The compressed bytes could not be stored before the upload"
+    return lacking(fact, error) or StoreError(
+        f"{fact}: {error.strerror}.",
         code="NoRoomToCompress",
         origin=Origin.NO_ROOM_HERE,
-        hint="Raise the limit of open files (ulimit -n)."
-        if error.errno in OUT_OF_DESCRIPTORS
-        else "Large files are compressed into the state directory first. Make room there, or move it with state_dir.",
+        hint="Large files are compressed into the state directory first. Make room there, or move it with state_dir.",
     )
 
 

@@ -11,6 +11,7 @@ from s3_uploader.core.errors import (
     SIMULATED,
     ConflictError,
     KeyRefused,
+    OutOfResources,
     ProofError,
     Scope,
     SourceChanged,
@@ -48,6 +49,10 @@ KINDS: tuple[Callable[[str], StoreError], ...] = (
         code="AccessDenied",
         origin=Origin.FILE_RIGHT,
         hint="Grant s3:PutObject on this key.",
+    ),
+    lambda address: OutOfResources(
+        f"the upload of {address} failed: too many open files, by this program or on this machine {SIMULATED}.",
+        hint="Raise this user's limit of open files (ulimit -n), or lower max_concurrency.",
     ),
     lambda address: StoreError(
         f"the connection was closed by the other side {SIMULATED}.",

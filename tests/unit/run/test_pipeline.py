@@ -22,6 +22,7 @@ from s3_uploader.core.errors import (
     SourceUnreadable,
     StateError,
     StoreError,
+    lacking,
 )
 from s3_uploader.core.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
 from s3_uploader.core.model import Left, OnConflict, Receipt
@@ -79,6 +80,11 @@ def _is_open(descriptor: int) -> bool:
 DENIED = failing("InvalidAccessKeyId", scope=Scope.DESTINATION, hint="Look at the key.")
 OUT_OF_REACH = failing("ConnectionFailed", scope=Scope.DESTINATION, retryable=True, never_connected=True)
 THROTTLED = failing("SlowDown", retryable=True)
+
+
+def no_descriptor(store: FakeStore, asked: Put) -> None:
+    """A fault: this machine can open no file for a step of the upload."""
+    asked.future.set_exception(lacking("The upload failed", OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
 
 
 # -------------------------------------------------------------------------------------------------- the good way
@@ -883,10 +889,80 @@ def test_cannot_be_moved_to_its_target(
     assert harness.records.failing_rows["x"].origin == origin.value
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+@pytest.mark.parametrize("move_to", [True, False])
+def test_no_descriptor_to_dispose_of_a_file(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, move_to: bool
+) -> None:
+    """A file for whose move or removal this machine has no descriptor waits for no pause: the next run removes it."""
+    refusals = [1]
+
+    def refuse(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if refusals:
+                refusals.pop()
+                raise OSError(number, os.strerror(number))
+            return real(*arguments, **options)
+
+        return call
+
+    if move_to:
+        monkeypatch.setattr(MoveTarget, "receive", refuse(MoveTarget.receive))
+        harness.on_success = SuccessPolicy(move_to=MoveTarget(str(tmp_path / "done")))
+    else:
+        monkeypatch.setattr(os, "unlink", refuse(os.unlink))
+    harness.write("x")
+    report = harness.run()
+    (failed,) = harness.told(UploadFailed)
+    assert (report.exit_code, report.failed, report.backlog) == (1, 1, 1)
+    assert (failed.code, failed.next_try_at, harness.names()) == ("OutOfResources", None, {"x"})
+    assert harness.records.failing_rows == {}
+    assert harness.run().exit_code == 0
+    assert harness.names() == set()
+
+
+def test_a_file_that_cannot_be_moved_and_no_descriptor_to_look_again(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that could not be moved is not blamed again while there is no descriptor to see whether it can be."""
+    harness.on_success = SuccessPolicy(move_to=MoveTarget(str(tmp_path / "done")))
+    (tmp_path / "done").write_text("in the way")
+    harness.write("x")
+    harness.run()
+    row = harness.records.failing_rows["x"]
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(MoveTarget, "try_out", refuse)
+    harness.clock.seconds += 100_000
+    assert harness.run().exit_code == 1
+    assert harness.records.failing_rows["x"] == row
+
+
 # -------------------------------------------------------------------------------------------------- the destination
 
 
 class TestDestination:
+    def test_no_descriptor_for_one_file(self, harness: Harness) -> None:
+        """A file for which this machine has no descriptor, twice while others are shipped, is not called failing."""
+        for number in range(20):
+            harness.write(f"{number:02}")
+        harness.store.fault("07", no_descriptor, no_descriptor)
+        report = harness.run()
+        assert (report.shipped, report.failed, report.exit_code) == (19, 1, 1)
+        assert harness.records.failing_rows == {}
+        assert harness.run().shipped == 1
+
+    def test_no_descriptor_for_any_file(self, harness: Harness) -> None:
+        """Where this machine has none for any file the run ends, and the next one starts with no file marked."""
+        for number in range(20):
+            harness.write(f"{number:02}")
+        harness.store.any_fault = no_descriptor
+        report = harness.run()
+        assert (report.shipped, report.exit_code, report.code) == (0, 3, "OutOfResources")
+        assert harness.records.failing_rows == {}
+
     @pytest.mark.parametrize("fault", [DENIED, THROTTLED, out_of_time])
     def test_unusable(self, harness: Harness, fault: Callable[[FakeStore, Put], None]) -> None:
         """What every file would meet ends the run after a few, with one clear sentence, however many files wait."""

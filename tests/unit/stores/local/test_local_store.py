@@ -17,6 +17,7 @@ from s3_uploader.core import renaming
 from s3_uploader.core.errors import (
     ConflictError,
     KeyRefused,
+    OutOfResources,
     ProofError,
     Scope,
     SourceChanged,
@@ -585,11 +586,11 @@ class TestFewDescriptors:
     def test_nothing_frees_any(
         self, store: LocalStore, tmp_path: Path, failing: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """If none becomes free in time, that is the file's error, and this machine's fault."""
+        """If none becomes free in time, that is this machine's fault, and no file is recorded as failing."""
         failing[0] = 1_000_000
         monkeypatch.setattr(module, "_DESCRIPTOR_SECONDS", 0.0)
         error = begin(store, tmp_path, "a", b"x").exception(10)
-        assert isinstance(error, StoreError)
+        assert isinstance(error, OutOfResources)
         assert "too many open files" in error.message
         assert error.origin is Origin.OURS
 

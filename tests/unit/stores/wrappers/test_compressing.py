@@ -265,7 +265,7 @@ def test_a_lack_of_descriptors_is_waited_for(
         put(store, source)
         return
     monkeypatch.setattr("s3_uploader.stores.wrappers.compressing._DESCRIPTOR_SECONDS", 0.05)
-    with pytest.raises(StoreError, match="Too many open files") as caught:
+    with pytest.raises(StoreError, match="too many open files") as caught:
         put(store, source)
     assert "ulimit -n" in caught.value.hint
 
