@@ -207,7 +207,14 @@ class Pipeline:
                 if not self._divide():
                     begun = self._rest
                     continue
-            self._scan.counters.begin_scan()
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Prepare for another scan in the same run, which passes over the files that are in flight."""
+        self._settlement.commit()
+        self._answers.heed_refusal()
+        self._intake.passed_over = self._flight.paths()
+        self._scan.counters.begin_scan()
 
     def _workers_are_due(self) -> bool:
         """Whether workers are ready to take their shares; the first call makes them."""
@@ -318,11 +325,8 @@ class Pipeline:
 
     def _look_again(self, scan_trigger: ScanTrigger) -> None:
         scan_trigger.forget()
-        self._settlement.commit()
-        self._answers.heed_refusal()
         self._looked_at = self._clock.monotonic()
-        self._intake.passed_over = self._flight.paths()
-        self._scan.counters.begin_scan()
+        self._begin_again()
         self._take_in(self._scan.begin())
 
     def _pause(self) -> None:

@@ -248,3 +248,41 @@ def test_the_small_files_do_not_wait_for_a_large_one(tmp_path: Path, monkeypatch
     assert harness.run().shipped == 5
     assert turns > 20
     assert not any(found & set("abcd") for found in ready.found_at_begin)
+
+
+class LosingWorkers(ReadyWorkers):
+    """Workers of which one dies when the leader waits for them."""
+
+    def __init__(self, harness: Harness) -> None:
+        super().__init__(harness)
+        self.losses = 1
+
+    def have_lost_one(self) -> bool:
+        """See :class:`Workers`."""
+        self.losses -= 1
+        return self.losses >= 0
+
+
+@pytest.mark.parametrize("answered", ["late", "at once"])
+def test_what_the_leader_has_in_flight_when_a_worker_has_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: str
+) -> None:
+    """It is not sent again, and not counted as left, while the rest of the worker's share is looked for."""
+    monkeypatch.setattr(pipeline, "WORKERS_FROM", 0)
+    store = FakeStore(manual=answered == "late")
+    harness = Harness(tmp_path, store=store)
+    for number, name in enumerate("abcd"):
+        harness.write(name, age=3600 - number)
+    losing = LosingWorkers(harness)
+    harness.make_workers = lambda: losing  # type: ignore[assignment]
+
+    def answer() -> None:
+        for asked in store.pending():
+            store.answer(asked)
+
+    harness.idle = answer
+    report = harness.run()
+    assert losing.losses < 0
+    assert (report.shipped, report.left, report.backlog) == (4, {}, 0)
+    assert sorted(put.key for put in store.puts) == ["a", "b", "c", "d"]
+    assert harness.names() == set()
