@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from itertools import islice
 
+import msgspec
+
 from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.health import left_files, standstill
 from s3_uploader.health.observations import HUNG_SECONDS, Observations
@@ -39,8 +41,15 @@ def diagnose(facts: Observations) -> tuple[Problem, ...]:
     found += left_files.unmatched(facts)
     first: dict[Cause, Problem] = {}
     for problem in found:
-        first.setdefault(problem.cause, problem)
+        first.setdefault(problem.cause, msgspec.structs.replace(problem, since=_known(problem.since, facts.now)))
     return tuple(sorted(first.values(), key=lambda problem: problem.severity is not Severity.ERROR))
+
+
+def _known(since: float | None, now: float) -> float | None:
+    """The same moment, or unknown if a clock that was wrong has recorded it."""
+    if since is None or since > now + left_files.FUTURE_SECONDS:
+        return None
+    return min(since, now)
 
 
 def hung_after(*, max_runtime_seconds: float | None, drain_seconds: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from s3_uploader.core.findings import Cause
 from s3_uploader.core.origins import Origin
 from s3_uploader.health.diagnosis import diagnose
@@ -24,3 +26,11 @@ def test_the_worst_comes_first() -> None:
         )
     )
     assert [problem.cause for problem in found] == [Cause.CREDENTIALS, Cause.FAILING_FILE, Cause.CONFLICT]
+
+
+@pytest.mark.parametrize(("ago", "since"), [(30, NOW - 30), (-2, NOW), (-86400, None)])
+def test_nothing_lasts_since_a_moment_to_come(ago: float, since: float | None) -> None:
+    """What a clock that was far ahead has recorded says nothing about when it began."""
+    found = diagnose(facts(runs=[abandoned(ago, Origin.CREDENTIALS)]))
+    assert found[0].cause is Cause.CREDENTIALS
+    assert found[0].since == since
