@@ -327,8 +327,9 @@ def read_note_at(path: str) -> Holder | None:
 
 
 def write_note_at(path: str, holder: Holder) -> None:
-    """Write the note to the state directory."""
-    temporary = f"{path}.{os.getpid()}"
+    """Write the note to the state directory. Only the holder of the lock does so."""
+    # Always the same name, so that a killed run leaves one at most, which the next run overwrites.
+    temporary = f"{path}.new"
     # A note that cannot be written is no reason to fail. If the directory is the cause, the ledger reports it better.
     with contextlib.suppress(OSError):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)

@@ -167,6 +167,26 @@ def test_a_note_that_is_not_current_is_not_believed(spool: int, state: str, cont
     assert holder.started > 1
 
 
+def test_killed_runs_leave_no_notes_behind(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many runs are killed while they write the note, the next one leaves nothing in the state directory."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", kill)
+        for process in (4711, 4712):
+            patch.setattr(os, "getpid", lambda process=process: process)
+            with pytest.raises(Killed):
+                lock_file.write_note_at(os.path.join(state, "holder.json"), Holder(pid=process))
+    with take(spool, state):
+        assert os.listdir(state) == ["holder.json"]
+    assert os.listdir(state) == []
+
+
 def test_a_holder_that_cannot_be_seen_is_called_so(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A holder in another container, or one that is just ending, is an unknown one."""
     monkeypatch.setattr(holders, "pids_in_kernel_table", lambda descriptor: [0, 2**22 + 1])
