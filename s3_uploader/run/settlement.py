@@ -137,7 +137,7 @@ class Settlement:
 
     def is_remembered(self, file: OpenFile) -> bool:
         """Whether files are kept and this file was shipped before."""
-        return self._on_success.keep and self.remembers(file.candidate.path, file.fingerprint)
+        return self.remembers(file.candidate.path, file.fingerprint)
 
     def remembers(self, path: str, fingerprint: Fingerprint) -> bool:
         """The same for a file that is not open."""
