@@ -1,4 +1,4 @@
-"""The table of limits in `docs/more-machines.md`: what very large spools take, computed from what was measured."""
+"""The limits in `docs/more-machines.md`: what shares and very large spools take, computed from what was measured."""
 
 from __future__ import annotations
 
@@ -22,15 +22,33 @@ TOTALS, REPORT, MERGE = 1.2e-6, 2.4e-6, 22e-6
 """Seconds for a row of `history --totals`, of `report` and of `ledger merge`."""
 
 FILES, VOLUME, ENTRIES = 100_000_000, 10e12, 5_000_000
-PROCESSES = 4
+PROCESSES, MACHINES, SHARES = 4, 8, 32
 
 
 def generated(page: str) -> str:
-    """The page with its table written anew; as it is where nothing was measured yet."""
+    """The page with its figures written anew; as it is where nothing was measured yet."""
     results = load(RESULTS)
     if any(_seconds(results, name) is None for name in ("small", "large", "tick-empty", "tick-fresh")):
         return page
+    for pattern, figure in _figures_of_shares(_of(results, "small")):
+        page, count = re.subn(pattern, rf"\g<1>{figure}\g<2>", page)
+        assert count == 1, f"{PAGE} no longer says {pattern}"
     return _BLOCK.sub(lambda found: f"{found[1]}\n{table(results)}\n{found[2]}", page)
+
+
+def _figures_of_shares(of_a_file: float) -> list[tuple[str, str]]:
+    """What stands between two pieces of the text about shares.
+
+    :param of_a_file: the seconds that a file of 4 KiB takes.
+    """
+    names = SHARES * FOREIGN_NAME / of_a_file
+    return [
+        (r"(A file of 4 KiB takes ).*?( ms, so with 32 shares)", f"{of_a_file * 1e3:.2g}"),
+        (r"(with 32 shares the names take ).*?( % of the time)", f"{100 * names:.0f}"),
+        (r"(and with ).*?( shares as much as)", f"{round(SHARES / names, -1):.0f}"),
+        (r"(100,000,000 files of 4 KiB take ).*?(, and\n)", duration(FILES * of_a_file / MACHINES)),
+        (r"(\n  their names ).*?(\.\n)", duration(FILES * FOREIGN_NAME * (MACHINES - 1) / MACHINES)),
+    ]
 
 
 def table(results: Results) -> str:
