@@ -141,8 +141,9 @@ def lockers_of(descriptor: int, *, kind: str, first: int = 0) -> list[int]:
     wanted = os.fstat(descriptor)
     found = []
     for pid in _pids():
+        # Of a file on a dead mount nothing may be asked, so that only a file with such a lock is looked at.
         if pid != os.getpid() and any(
-            _is_same(link, wanted) and _has_lock(pid, link, kind, first) for link in _descriptors(pid)
+            _has_lock(pid, link, wanted.st_ino, kind, first) and _is_same(link, wanted) for link in _descriptors(pid)
         ):
             found.append(pid)
     return found
@@ -385,10 +386,14 @@ def _is_for_writing(pid: int, link: str) -> bool:
     return bool(int(flags, 8) & _WRITES)
 
 
-def _has_lock(pid: int, link: str, kind: str, first: int) -> bool:
+def _has_lock(pid: int, link: str, inode: int, kind: str, first: int) -> bool:
     try:
         with open(f"/proc/{pid}/fdinfo/{os.path.basename(link)}", encoding="ascii", errors="replace") as file:
             locks = [line.split() for line in file if line.startswith("lock:")]
     except OSError:
         return False
-    return any(len(fields) > 7 and fields[2] == kind and fields[7] == str(first) for fields in locks)
+    # Of a file system with a device of its own for each volume, as btrfs has, the number of the device is another one.
+    return any(
+        len(fields) > 7 and fields[2] == kind and fields[6].endswith(f":{inode}") and fields[7] == str(first)
+        for fields in locks
+    )
