@@ -17,6 +17,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.local import files
+from s3_uploader.stores.local.errors import name_of_another
 from s3_uploader.stores.workers import UploadTask
 
 _CHUNK = 1 << 20
@@ -49,6 +50,7 @@ class FileCopy:
     def run(self) -> Receipt:
         """Store the file, or find that it is there already."""
         if self._taken(self._name):
+            self._refuse_another_name()
             # Checked before copying, because this is the normal case after a crash between upload and removal.
             digest = self._source_digest()
             existing = self._digest_at(self._name)
@@ -76,16 +78,18 @@ class FileCopy:
     def _name_it(self, digest: str) -> Receipt:
         """Give the finished file its name, according to the conflict policy."""
         if self._move_to(self._name):
+            try:
+                self._refuse_another_name()
+            except KeyRefused:
+                files.move_without_replacing(self._directory, self._name, self._temporary)
+                raise
             return self._stored(self._key, digest)
         existing = self._digest_at(self._name)
         if existing == digest:
             return self._already_there(self._key, digest)
         if self._may_replace(existing):
             if files.has_another_name(self._directory, self._name, temporary=self._temporary):
-                raise KeyRefused(
-                    f"{self._address} is the name of another file to this file system, which folds case.",
-                    hint="Rename one of the two files.",
-                )
+                raise name_of_another(self._address)
             os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
             return self._stored(self._key, digest)
         if self._options.on_conflict is OnConflict.FAIL:
@@ -97,6 +101,11 @@ class FileCopy:
         if self._digest_at(name) == digest:
             return self._already_there(derived, digest)
         raise self._conflict(f"{self._address} and {shown_name(name)} beside it", existing)
+
+    def _refuse_another_name(self) -> None:
+        """Refuse a name that the file system has not kept, so that another file may have it too."""
+        if ("~" in self._name or self._name[-1] in ". ") and files.is_found_only(self._directory, self._name):
+            raise name_of_another(self._address)
 
     def _may_replace(self, existing: str | None) -> bool:
         return self._options.on_conflict is OnConflict.OVERWRITE or (

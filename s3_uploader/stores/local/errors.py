@@ -24,6 +24,14 @@ _ORIGINS = {
 _KEY_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
+def name_of_another(address: str) -> KeyRefused:
+    """The error of a name, be it that of a directory, that the file system takes for another one."""
+    return KeyRefused(
+        f"{address} is another name to this file system: it folds case, or drops the dots at the end.",
+        hint="Rename the file, or the directory on its path, or archive to a file system that keeps the names.",
+    )
+
+
 def translated(error: OSError, address: str) -> StoreError:
     """Convert the error of an operation below the root."""
     fact = f"{address} cannot be written"

@@ -83,6 +83,28 @@ def has_another_name(directory: int, name: str, *, temporary: str) -> bool:
     return os.path.samestat(own, folded) and name not in os.listdir(directory)
 
 
+def is_found_only(directory: int, name: str) -> bool:
+    """Whether what is found under a name, such as the caller has just made, has another name in truth.
+
+    FAT and SMB fold case and drop dots and spaces at the end, and FAT finds a file by its short name (``NAME~1``) too.
+    The directory is read only where one of these is possible.
+    """
+    if name[-1] not in ". " and "~" not in name and not _is_in_other_case(directory, name):
+        return False
+    return name not in os.listdir(directory)
+
+
+def _is_in_other_case(directory: int, name: str) -> bool:
+    other = name.swapcase()
+    if other == name:
+        return False
+    try:
+        found, same = (os.stat(each, dir_fd=directory, follow_symlinks=False) for each in (name, other))
+    except OSError:
+        return False
+    return os.path.samestat(found, same)
+
+
 def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -34,12 +34,15 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.local.copying import FileCopy
-from s3_uploader.stores.local.errors import code_of, origin_of, reason_of, translated
+from s3_uploader.stores.local.errors import code_of, name_of_another, origin_of, reason_of, translated
+from s3_uploader.stores.local.files import is_found_only
 from s3_uploader.stores.workers import UploadTask, Workers
 
 _DESCRIPTOR_SECONDS = 5.0
 """How long a copy waits for a free descriptor."""
 _LOOK_SECONDS = 0.05
+_MOST_REMEMBERED = 10_000
+"""Directories whose names need no second look."""
 
 
 class LocalStore:
@@ -60,6 +63,7 @@ class LocalStore:
         self._max_concurrency = max_concurrency
         self._root: int | None = None
         self._workers: Workers | None = None
+        self._real_names: set[tuple[str, ...]] = set()
         self._short_of_descriptors = threading.Lock()
 
     def open(self) -> None:
@@ -200,22 +204,38 @@ class LocalStore:
                 hint="Mount the file system that belongs there.",
             )
 
+    def _enter(self, directory: int, path: tuple[str, ...], key: str) -> int:
+        """Open the last directory of a path in the one before it."""
+        name = path[-1]
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            below = os.open(name, flags, dir_fd=directory)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=directory)
+            sync_directory(directory)
+            below = os.open(name, flags, dir_fd=directory)
+        if path not in self._real_names:
+            try:
+                if is_found_only(directory, name):
+                    raise name_of_another(shown_name(self.address(key)))
+            except (OSError, StoreError):
+                os.close(below)
+                raise
+            if len(self._real_names) < _MOST_REMEMBERED:
+                self._real_names.add(path)
+        return below
+
     def _open_directory(self, names: list[str], key: str) -> int:
         """Open the directory below the root, without following a link. It is created if it is missing."""
         assert self._root is not None
         self._refuse_another_root(self._root)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         for _ in range(10):
             current = os.dup(self._root)
             try:
-                for name in names:
-                    try:
-                        below = os.open(name, flags, dir_fd=current)
-                    except FileNotFoundError:
-                        with contextlib.suppress(FileExistsError):
-                            os.mkdir(name, dir_fd=current)
-                        sync_directory(current)
-                        below = os.open(name, flags, dir_fd=current)
+                for number in range(len(names)):
+                    name = names[number]
+                    below = self._enter(current, tuple(names[: number + 1]), key)
                     os.close(current)
                     current = below
             except FileNotFoundError:
@@ -230,6 +250,9 @@ class LocalStore:
                         "file or a link, not a directory.",
                         hint="Links below the archive directory are never followed.",
                     ) from None
+                raise
+            except StoreError:
+                os.close(current)
                 raise
             return current
         raise StoreError(

@@ -226,6 +226,55 @@ def test_a_file_of_another_name_is_not_replaced(
     assert files(archive)["a"] == b"next"
 
 
+@pytest.mark.parametrize("policy", list(OnConflict))
+@pytest.mark.parametrize(("name", "kept"), [("a.", "a"), ("b ", "b"), ("SHORT~1.DAT", "shortened.data")])
+def test_a_name_that_is_not_kept_is_refused(
+    name: str,
+    kept: str,
+    policy: OnConflict,
+    store: LocalStore,
+    archive: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """FAT has another name for the file, which may be that of another file of the spool: it would be replaced."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lambda directory: [kept])
+        with pytest.raises(KeyRefused, match="another name"):
+            put(store, tmp_path, name, b"new", on_conflict=policy)
+        assert files(archive) == {}
+        (archive / name).write_bytes(b"new")
+        with pytest.raises(KeyRefused, match="another name"):
+            put(store, tmp_path, name, b"new", on_conflict=policy)
+    put(store, tmp_path, name, b"new", on_conflict=policy)
+    assert files(archive) == {name: b"new"}
+
+
+def test_a_directory_of_another_name_is_refused(
+    store: LocalStore, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file system folds case, the files below two directories would replace one another."""
+    put(store, tmp_path, "2026/hall/a", b"of the hall")
+    real = os.stat
+
+    def folded(path: int | str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
+        """Look names up in small letters."""
+        found = path.lower() if dir_fd is not None and isinstance(path, str) else path
+        return real(found, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    (archive / "2026/HALL").symlink_to("hall")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "O_NOFOLLOW", 0)
+        patch.setattr(os, "stat", folded)
+        patch.setattr(os, "listdir", lambda directory: ["hall"])
+        with pytest.raises(KeyRefused, match="another name"):
+            put(store, tmp_path, "2026/HALL/a", b"other", on_conflict=OnConflict.OVERWRITE)
+        put(store, tmp_path, "2026/hall/b", b"beside it")
+    (archive / "2026/HALL").unlink()
+    put(store, tmp_path, "2026/HALL/a", b"other", on_conflict=OnConflict.OVERWRITE)
+    assert files(archive) == {"2026/hall/a": b"of the hall", "2026/hall/b": b"beside it", "2026/HALL/a": b"other"}
+
+
 def test_conflict_keeps_both(store: LocalStore, archive: Path, tmp_path: Path) -> None:
     """With ``keep-both`` other content is stored under a key derived from it, and is recognised there the next time."""
     put(store, tmp_path, "a/b.dat", b"first")
