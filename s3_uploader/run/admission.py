@@ -188,6 +188,8 @@ class Intake:
         self._max_bytes_in_flight = max_bytes_in_flight
         self.store_is_open = False
         self.passed_over: set[str] = set()
+        self._counted_until = clock.now()
+        self._is_divided = False
 
     def is_full(self) -> bool:
         """Whether no more files may be in flight now."""
@@ -198,7 +200,16 @@ class Intake:
 
     def narrow(self, parts: int) -> None:
         """Reduce the limits to this process's part."""
+        self.begin_again()
+        self._is_divided = True
         self._max_bytes_in_flight //= parts
+
+    def begin_again(self) -> None:
+        """Prepare for another scan in the same run: pass over the files that are in flight."""
+        self.passed_over = self._flight.paths()
+        # Of what fails from then on this process may not know: a worker may have tried it, and died.
+        if not self._is_divided:
+            self._counted_until = self._clock.now()
 
     def has_many_open(self) -> bool:
         """Whether too many files are open, and some can be settled first."""
@@ -231,6 +242,8 @@ class Intake:
                 self._settlement.leftovers.cannot_read(candidate, detail)
             elif reason is Left.VANISHED and original_name(candidate.name) != candidate.name:
                 pass  # removed since it was listed, by this run or another share
+            elif reason is Left.WAITING and self._was_counted(candidate.path):
+                self._settlement.counters.count_waiting(candidate)
             elif reason is Left.UNDECODABLE:
                 self._settlement.leftovers.skip(candidate.directory, candidate.name, reason, detail)
             else:
@@ -245,6 +258,11 @@ class Intake:
                 file.close()
         if task is not None:
             self._submit(task)
+
+    def _was_counted(self, path: str) -> bool:
+        """Whether a file that waits for its next try has failed in this run, and was counted then."""
+        failing = self._settlement.failed_now(path)
+        return failing is not None and failing.last_failed_at < self._counted_until
 
     def _is_in_use(self, key: str) -> bool:
         """Whether an upload to a key is in flight, or has failed and may be repeated."""

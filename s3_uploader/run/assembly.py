@@ -162,7 +162,7 @@ def ship(
     admission = Admission(
         place.root,
         settle_seconds=limits.settle_seconds,
-        known_failure=settlement.known_failure if not context.retries else lambda path: None,
+        known_failure=settlement.failed_now if context.retries else settlement.known_failure,
         is_remembered=settlement.is_remembered if settlement.keeps else None,
         claims=claims,
         sleep=clock.sleep,

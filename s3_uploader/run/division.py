@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import msgspec
 
@@ -15,7 +14,7 @@ from s3_uploader.core.processors import Effort, allowed
 from s3_uploader.core.shares import MOST_SHARES, Share
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place, build_layout
-from s3_uploader.run.scan import SpoolScan
+from s3_uploader.run.scan import Ending, SpoolScan
 from s3_uploader.run.worker_pipe import Task
 from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Layout
@@ -53,9 +52,7 @@ def workers_of(place: Place, context: RunContext, scan: SpoolScan, run: int, loc
     """
     if not may_be_divided(place.config, context):
         return None
-    division = Division(
-        place, run=run, lock_file=lock.lock_file, seconds_left=scan.ending.seconds_left, retries=context.retries
-    )
+    division = Division(place, run=run, lock_file=lock.lock_file, ending=scan.ending, retries=context.retries)
     return Workers(division, locks=lock.descriptors(), emit=context.emit, counters=scan.counters)
 
 
@@ -64,16 +61,14 @@ class Division:
 
     :param run: the number of the run in the ledger.
     :param lock_file: descriptor of the spool's lock file, -1 without one.
-    :param seconds_left: of the time budget, ``None`` without one.
+    :param ending: of the run: when it began, and what is left of its time.
     """
 
-    def __init__(
-        self, place: Place, *, run: int, lock_file: int, seconds_left: Callable[[], float | None], retries: bool
-    ) -> None:
+    def __init__(self, place: Place, *, run: int, lock_file: int, ending: Ending, retries: bool) -> None:
         self._place = place
         self._run = run
         self._lock_file = lock_file
-        self._seconds_left = seconds_left
+        self._ending = ending
         self._retries = retries
         self._own = place.share or Share(0, 1)
         self._effort = Effort()
@@ -124,10 +119,11 @@ class Division:
         return Task(
             config=self.config(number, of),
             run=self._run,
+            started_at=self._ending.started_at,
             state_dir=self._place.state_dir,
             lock_file=self._lock_file,
             of=of,
-            max_runtime_seconds=self._seconds_left(),
+            max_runtime_seconds=self._ending.seconds_left(),
             retries=self._retries,
         )
 

@@ -213,7 +213,7 @@ class Pipeline:
         """Prepare for another scan in the same run, which passes over the files that are in flight."""
         self._settlement.commit()
         self._answers.heed_refusal()
-        self._intake.passed_over = self._flight.paths()
+        self._intake.begin_again()
         self._scan.counters.begin_scan()
 
     def _workers_are_due(self) -> bool:

@@ -71,6 +71,7 @@ class Settlement:
         confirm_lock: Callable[[], None] = lambda: None,
     ) -> None:
         self._root = scan.root
+        self._ending = scan.ending
         self._store = store
         self._records = records
         self._run = run
@@ -122,6 +123,11 @@ class Settlement:
     def known_failure(self, path: str) -> FailingRow | None:
         """The record of a file that failed before."""
         return self.failures.known(path) if self.any_failing else None
+
+    def failed_now(self, path: str) -> FailingRow | None:
+        """The record of a file that has failed in this run."""
+        failing = self.known_failure(path)
+        return failing if failing is not None and failing.last_failed_at >= self._ending.started_at else None
 
     @property
     def superseded(self) -> Superseded:

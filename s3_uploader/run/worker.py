@@ -164,6 +164,7 @@ def _work(task: Task, tell: Telling, leader: _Leader) -> Outcome:
             if not leader.wait():
                 return _nothing_done(sightings)
             scan = scan_of(place, context, task.max_runtime_seconds)
+            scan.ending.started_at = task.started_at
             confirm = _confirmed(task, root)
             settlement = make_settlement(place, context, ledger, store, scan, task.run, confirm_lock=confirm)
             ship(place, context, store, settlement, sightings, limits, scan=scan)

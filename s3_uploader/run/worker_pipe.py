@@ -29,7 +29,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """The task of a worker.
 
     :param config: of the run, with the worker's share.
-    :param run: the number of the run in the ledger.
+    :param run: the number of the run in the ledger, which began at ``started_at``.
     :param state_dir: of the run, with the ledger.
     :param lock_file: descriptor of the spool's lock file, which stays locked as long as it is open; -1 without one.
     :param of: number of processes of the run, among which its limits are divided.
@@ -39,6 +39,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     config: Config
     run: int
+    started_at: float
     state_dir: str
     lock_file: int
     of: int

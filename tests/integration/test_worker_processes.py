@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,7 +36,16 @@ def task(tmp_path: Path) -> Task:
         os.utime(spool / f"{number}.dat", (0, 0))
     destination = S3Destination(bucket="b", endpoint_url="http://127.0.0.1:1", region="here")
     config = Config(base_dir=str(spool), destination=destination, layout="tree", share="0/1")
-    return Task(config=config, run=1, state_dir=str(state), lock_file=-1, of=2, max_runtime_seconds=None, retries=False)
+    return Task(
+        config=config,
+        run=1,
+        started_at=time.time(),
+        state_dir=str(state),
+        lock_file=-1,
+        of=2,
+        max_runtime_seconds=None,
+        retries=False,
+    )
 
 
 @pytest.fixture

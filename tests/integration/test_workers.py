@@ -337,15 +337,20 @@ def test_a_stop_before_workers_are_ready(site: Site, number: int) -> None:
     site.check_nothing_lost()
 
 
-def test_failures_are_counted_in_one_report(site: Site) -> None:
-    """Files that fail with any process are failing files of the run, and make its exit code."""
+@pytest.mark.rotated("arguments")
+@pytest.mark.parametrize("arguments", [(), ("--retry",)], ids=["", "retry"])
+def test_failures_are_counted_in_one_report(site: Site, arguments: tuple[str, ...]) -> None:
+    """Files that fail with any process are failing files of the run, once each, and make its exit code."""
     refused = sorted(site.made)[:: FILES // 10]
     site.server.faults.add(*[error("KeyTooLongError").only(key=path, times=None) for path in refused])
-    process = site.start("run", "--quiet")
+    process = site.start("run", "--log-format", "json", *arguments)
     at_work(site, process)
     code, errors = site.wait(process)
     assert code == 1, errors
     assert set(site.left()) == set(refused)
+    report = json.loads(errors.splitlines()[-1])["report"]
+    assert (report["failed"], report["left"], report["backlog"]) == (len(refused), {}, len(refused))
+    assert Counter(each.key for each in site.server.requests_of("PutObject") if each.key in refused) == Counter(refused)
     status = json.loads(site.run("status", "--json")[1])
     assert status["failing_files"] == len(refused)
     assert status["runs"][0]["failed"] == len(refused)

@@ -11,15 +11,17 @@ import pytest
 
 from s3_uploader import config
 from s3_uploader.core import installation
+from s3_uploader.core.control import StopRequest
 from s3_uploader.core.interpreter import python
 from s3_uploader.core.shares import Share, parse
 from s3_uploader.run import division
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.division import Division, count_names, may_be_divided
 from s3_uploader.run.place import Place, open_place
+from s3_uploader.run.scan import Ending
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.s3.engines.choose import Mock
-from tests.fakes import write
+from tests.fakes import FakeClock, write
 
 
 def configured(spool: Path, **settings: Any) -> config.Config:
@@ -38,7 +40,8 @@ def spool(tmp_path: Path) -> Path:
 
 def divided(place: Place) -> Division:
     """The division of a run."""
-    return Division(place, run=7, lock_file=5, seconds_left=lambda: 9.0, retries=True)
+    ending = Ending(StopRequest(), clock=FakeClock().clock(), max_runtime_seconds=9.0)
+    return Division(place, run=7, lock_file=5, ending=ending, retries=True)
 
 
 @pytest.fixture

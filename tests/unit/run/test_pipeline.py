@@ -1895,7 +1895,7 @@ class TestNews:
         report = watched.run()
         assert len(scans) == 5
         assert [asked.key for asked in watched.store.puts] == ["large", "bad"]
-        assert report.left == {Left.UNMATCHED.value: 1, Left.WAITING.value: 1}
+        assert report.left == {Left.UNMATCHED.value: 1}
         assert (report.shipped, report.failed, report.backlog) == (1, 1, 1)
 
     def test_ends_at_last(self, watched: Harness) -> None:

@@ -286,3 +286,17 @@ def test_what_the_leader_has_in_flight_when_a_worker_has_died(
     assert (report.shipped, report.left, report.backlog) == (4, {}, 0)
     assert sorted(put.key for put in store.puts) == ["a", "b", "c", "d"]
     assert harness.names() == set()
+
+
+def test_what_failed_before_the_workers_begin_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process finds it again, waiting for its next try; for the report it has failed, and nothing else."""
+    monkeypatch.setattr(pipeline, "WORKERS_FROM", 0)
+    harness = Harness(tmp_path)
+    for number, name in enumerate("abcd"):
+        harness.write(name, age=3600 - number)
+    harness.store.fault("a", failing("KeyRefused"))
+    ready = ReadyWorkers(harness)
+    harness.make_workers = lambda: ready  # type: ignore[assignment]
+    report = harness.run()
+    assert ready.found_at_begin
+    assert (report.shipped, report.failed, report.left, report.backlog) == (3, 1, {}, 1)
