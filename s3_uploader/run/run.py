@@ -12,7 +12,7 @@ import msgspec
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.errors import LockHeld, SpoolError, StateError
+from s3_uploader.core.errors import LockHeld, NotMounted, SpoolError, StateError
 from s3_uploader.core.events import Emit, Notice, RunFinished, RunStarted
 from s3_uploader.core.model import RunCounters, RunEnd, RunReport, overdue
 from s3_uploader.core.text import shown_duration, shown_name
@@ -50,33 +50,32 @@ def run_once(
     :raises StateError: if the ledger cannot be opened, so that nothing may be shipped.
     :raises LockHeld: if another run still has the spool after ``wait_for_lock_seconds``, and that was not zero.
     """
-    emit, clock = context.emit, context.clock
-    with _reporting_failed_start(config, context), _open(config, context, max_runtime_seconds) as place:
-        if config.on_success != "keep":
-            refuse_read_only(place.root)
-        create_state_directory(place.state_dir)
-        verify_mounts(config, environ=context.environ, note=True)
-        began = clock.monotonic()
-        started_at = clock.now()
-        stop = context.stop
-        try:
-            lock = _lock(place, emit, _stoppable(clock, stop), wait_for_lock_seconds)
-        except LockHeld as held:
-            if wait_for_lock_seconds or held.is_refusal:
-                raise
-            from s3_uploader.run.not_begun import empty_report, step_aside
+    clock, stop = context.clock, context.stop
+    began, started_at = clock.monotonic(), clock.now()
+    try:
+        with _reporting_failed_start(config, context), _open(config, context, max_runtime_seconds) as place:
+            if config.on_success != "keep":
+                refuse_read_only(place.root)
+            create_state_directory(place.state_dir)
+            verify_mounts(config, environ=context.environ, note=True)
+            try:
+                lock = _lock(place, context.emit, _stoppable(clock, stop), wait_for_lock_seconds)
+            except LockHeld as held:
+                if wait_for_lock_seconds or held.is_refusal:
+                    raise
+                from s3_uploader.run.not_begun import empty_report, step_aside
 
-            step_aside(place, held, context, started_at)
-            return empty_report(config, RunEnd.LOCKED, started_at, clock.monotonic() - began, message=str(held))
-        except _StoppedWaiting:
-            from s3_uploader.run.not_begun import empty_report
+                step_aside(place, held, context, started_at)
+                return empty_report(config, RunEnd.LOCKED, started_at, clock.monotonic() - began, message=str(held))
+            try:
+                return _locked_run(place, context, max_runtime_seconds, lock)
+            finally:
+                lock.release()
+    except _StoppedWaiting:
+        from s3_uploader.run.not_begun import empty_report
 
-            seconds = clock.monotonic() - began
-            return empty_report(config, RunEnd.SIGNAL, started_at, seconds, signal_number=stop.signal_number)
-        try:
-            return _locked_run(place, context, max_runtime_seconds, lock)
-        finally:
-            lock.release()
+        seconds = clock.monotonic() - began
+        return empty_report(config, RunEnd.SIGNAL, started_at, seconds, signal_number=stop.signal_number)
 
 
 @contextmanager
@@ -93,14 +92,21 @@ def _reporting_failed_start(config: Config, context: RunContext) -> Iterator[Non
 
 def _open(config: Config, context: RunContext, max_runtime_seconds: float | None) -> AbstractContextManager[Place]:
     seconds = min(SILENCE_SECONDS, max_runtime_seconds or config.max_runtime_seconds or SILENCE_SECONDS)
-    refuse_silent(directories_of(config), seconds=seconds, stopped=lambda: context.stop.requests)
+    try:
+        refuse_silent(directories_of(config), seconds=seconds, stopped=lambda: context.stop.requests)
+    except NotMounted as error:
+        if not context.stop.requests:
+            raise
+        # What the stop has cut short is told all the same.
+        context.emit(Notice("error", str(error)))
+        raise _StoppedWaiting from error
     if not os.path.isdir(config.base_dir):
         verify_mounts(config, environ=context.environ)  # perhaps its disk is not mounted
     return open_place(config, environ=context.environ)
 
 
 class _StoppedWaiting(Exception):
-    """Raised if a stop was requested while the run waited for the lock."""
+    """Raised if a stop was requested while the run waited for the lock, or for a directory to answer."""
 
 
 def _stoppable(clock: Clock, stop: StopRequest) -> Clock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,34 @@ def test_a_destination_that_does_not_answer(site: Site, mounts: Mounts, tmp_path
     assert len(site.left()) == 1
     assert site.run().code == 0
     assert len(contents(tmp_path / "below")) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_while_a_destination_does_not_answer(
+    site: Site, mounts: Mounts, tmp_path: Path, number: int, code: int
+) -> None:
+    """A run that is stopped while it waits for a dead mount ends as interrupted, and says what it has waited for."""
+    archive = site.ship_to_directory()
+    (tmp_path / "below").mkdir()
+    mounts.fuse(tmp_path / "below", archive)
+    site.file("bedroom/2020/11/29/20/01-a.dat")
+    with stopped_server_of(archive):
+        running = site.start()
+        waits_for_an_answer(running.pid)
+        running.send(number)
+        finished = running.wait(timeout=30)
+        assert finished.code == code
+        assert f"The destination {archive} does not answer" in finished.stderr
+    assert len(site.left()) == 1
+    assert site.run().code == 0
+
+
+def waits_for_an_answer(pid: int) -> None:
+    """Return as soon as a run has begun to ask the directories: the only thing that it does on a second thread."""
+    until = time.monotonic() + 30
+    while len(os.listdir(f"/proc/{pid}/task")) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_configured(site: Site, mounts: Mounts, tmp_path: Path, command: str) -> None:
