@@ -428,6 +428,44 @@ def test_drop_box(root: Path, begin: Begin) -> None:
         assert server.files()["a"] == b"content"
 
 
+SHOWS_NOTHING = ("SIZE", "MLST", "MLSD", "LIST", "NLST")
+
+
+@pytest.mark.parametrize("reply", ["502 not implemented", "550 Permission denied."])
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+def test_server_that_shows_nothing(root: Path, begin: Begin, reply: str, temporary_names: str) -> None:
+    """Every file would meet that, so it ends the run; nothing is replaced or left behind, and nothing is concluded."""
+    root.joinpath("a").write_bytes(b"other")
+    known = memory()
+    odd = Oddities(refuses=dict.fromkeys(SHOWS_NOTHING, reply), features=())
+    options = {"temporary_names": temporary_names, "memory": known}
+    with odd_ftp_server(root, odd) as server:
+        with opened(server, **options) as store, pytest.raises(ProofError, match="drop box") as caught:
+            begin(store, "a", b"content").result(60)
+        assert caught.value.scope is Scope.DESTINATION
+        assert server.files() == {"a": b"other"}
+        odd.refuses.clear()
+        with opened(server, **options) as store:
+            begin(store, "b", b"content").result(60)
+            server.commands.clear()
+            begin(store, "c", b"content").result(60)
+            assert server.sent("MKD") == [], "no name is tried"
+        assert server.files() == dict.fromkeys("bc", b"content") | {"a": b"other"}
+
+
+@pytest.mark.parametrize("reply", ["502 not implemented", "550 Permission denied."])
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+def test_check_of_a_server_that_shows_nothing(root: Path, reply: str, temporary_names: str) -> None:
+    """``check`` says so once, says nothing of names that it could not see, and leaves no test file there."""
+    odd = Oddities(refuses=dict.fromkeys(SHOWS_NOTHING, reply), features=())
+    with odd_ftp_server(root, odd) as server:
+        findings = new_store(server, temporary_names=temporary_names).check(now=time.time())
+        errors = [finding.fact for finding in findings if finding.severity is Severity.ERROR]
+        assert errors == ["does not show a file that was just written"]
+        assert not [finding for finding in findings if "name" in finding.fact]
+        assert server.files() == {}
+
+
 def test_lock_that_could_not_be_removed(root: Path) -> None:
     """Where nothing can be deleted no lock is made, and the sentence names the permission."""
     known = memory()

@@ -181,10 +181,10 @@ def _round_trip(
     try:
         with hurried(session):
             stored(path.rpartition("/")[2])
-            yield from _after_storing(server, session, probes, path, content, clock_offset)
+            is_seen = yield from _after_storing(server, session, path, content, clock_offset)
             if temporary_names != "none":
-                yield from _naming(server, session, probes, path, content, link)
-            yield from _directories(server, session, probes, renames=temporary_names != "none")
+                yield from _naming(server, session, probes, path, content, link if is_seen else None, is_seen=is_seen)
+            yield from _directories(server, session, probes, renames=temporary_names != "none", is_seen=is_seen)
     finally:
         with contextlib.suppress(Lost):
             for one, refusal in probes.remove().items():
@@ -235,17 +235,19 @@ class _Probes:
         """Remove the files. Returns those that remain, and why."""
         stays = {}
         for path in self._made:
-            if self._session.size(path) is not None:
-                try:
-                    self._session.remove(path)
-                except Refused as refused:
+            # By its name: a server may show no file, and most of them are gone already.
+            try:
+                self._session.remove(path)
+            except Refused as refused:
+                if self._session.size(path) is not None:
                     stays[path] = refused.text
         return stays
 
 
 def _after_storing(
-    server: str, session: FileSession, probes: _Probes, path: str, content: bytes, clock_offset: float
-) -> Iterator[Finding]:
+    server: str, session: FileSession, path: str, content: bytes, clock_offset: float
+) -> Generator[Finding, None, bool]:
+    """What the server says of the file; returns whether it shows it. Otherwise no later step can be judged by that."""
     size = session.size(path, thoroughly=True)
     if size is None:
         yield Finding(
@@ -260,6 +262,7 @@ def _after_storing(
         yield Finding(Severity.OK, server, "a file was written and its size confirmed")
         yield from _proof(server, session, path, content)
         yield from _clock(server, session, path, clock_offset)
+    return size is not None
 
 
 def _naming(
@@ -269,10 +272,12 @@ def _naming(
     path: str,
     content: bytes,
     link: Callable[[str, str], None] | None,
+    *,
+    is_seen: bool,
 ) -> Iterator[Finding]:
     if link is not None and (yield from _links(server, session, probes, path, content, link)):
         return
-    yield from _renames(server, session, probes, path, content)
+    yield from _renames(server, session, probes, path, content, is_seen=is_seen)
 
 
 def _links(
@@ -295,7 +300,9 @@ def _links(
     return False
 
 
-def _renames(server: str, session: FileSession, probes: _Probes, path: str, content: bytes) -> Iterator[Finding]:
+def _renames(
+    server: str, session: FileSession, probes: _Probes, path: str, content: bytes, *, is_seen: bool
+) -> Iterator[Finding]:
     other = probes.name()
     try:
         session.rename(path, other)
@@ -306,6 +313,8 @@ def _renames(server: str, session: FileSession, probes: _Probes, path: str, cont
             f"a file cannot be renamed: {refused.text}",
             "Give the user permission to rename, or set temporary_names to none.",
         )
+        return
+    if not is_seen:
         return
     if session.size(other, thoroughly=True) != len(content):
         yield Finding(
@@ -326,7 +335,9 @@ def _renames(server: str, session: FileSession, probes: _Probes, path: str, cont
         )
 
 
-def _directories(server: str, session: FileSession, probes: _Probes, *, renames: bool) -> Iterator[Finding]:
+def _directories(
+    server: str, session: FileSession, probes: _Probes, *, renames: bool, is_seen: bool
+) -> Iterator[Finding]:
     directory = probes.name()
     try:
         session.make_directory(directory)
@@ -340,6 +351,8 @@ def _directories(server: str, session: FileSession, probes: _Probes, *, renames:
         return
     with contextlib.suppress(Refused):
         session.remove_directory(directory)
+    if not is_seen:
+        return
     with contextlib.suppress(Refused):
         parts = PartNames(secrets.token_hex(8))
         names = learn_names(session, probes.base or "/", parts, hidden=probes.hidden, renames=renames)

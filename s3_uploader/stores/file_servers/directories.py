@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from s3_uploader.core.errors import ProofError
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Refused
 from s3_uploader.stores.file_servers.learned import GRANTED, Learned, Names
@@ -18,6 +17,7 @@ from s3_uploader.stores.file_servers.names import (
     try_directory_name,
 )
 from s3_uploader.stores.file_servers.parts import PartNames
+from s3_uploader.stores.file_servers.proving import shows_nothing
 
 _MOST_KNOWN = 10_000
 _MOST_LISTED_BYTES = 1 << 20
@@ -112,6 +112,7 @@ class KnownDirectories:
             if scratch is not None:
                 session.store(f"{scratch}/{name}", [b"\n"])
                 if not is_stored_as(session, scratch, name):
+                    session.delete(f"{scratch}/{name}")  # by its name, in case the server lists nothing
                     raise name_changed(shown_name(name))
                 return
         if self._learned.refusing("delete").startswith("/"):
@@ -140,10 +141,7 @@ class KnownDirectories:
             is_seen = session.size(path, thoroughly=True) is not None
             self._learned.refused("delete", GRANTED if session.delete(path) else path)
         if not is_seen:
-            raise ProofError(
-                "The server does not report existing files, so nothing could be proven.",
-                hint="Give the user permission to list, or for a drop box set minimum_proof to none.",
-            )
+            raise shows_nothing("The server does not report existing files, so nothing could be proven.")
 
     def _sweep(self, session: FileSession, path: str) -> None:
         with self._lock:

@@ -51,7 +51,11 @@ class Learned:
 
     @names.setter
     def names(self, names: Names) -> None:
-        self.put("names", names.value)
+        if names is Names.CHANGED and not self.sees:
+            # A server that shows nothing does not show its names either. The next run finds out anew.
+            self._known["names"] = names.value
+        else:
+            self.put("names", names.value)
 
     @property
     def takes_no_hidden_names(self) -> bool:

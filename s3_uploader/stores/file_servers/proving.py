@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from s3_uploader.core.errors import ProofError, StoreError
+from s3_uploader.core.errors import ProofError, Scope, StoreError
 from s3_uploader.core.model import Proof
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.file_servers.base import FileSession, Refused
 from s3_uploader.stores.file_servers.content import Content, proof_of
 from s3_uploader.stores.workers import UploadTask
@@ -13,6 +14,16 @@ from s3_uploader.stores.workers import UploadTask
 _PAUSES = (0.05, 0.15, 0.4, 0.8)
 _LONGER_PAUSES = (1.5, 3.0)
 _MOST_SECONDS = 60.0
+
+
+def shows_nothing(fact: str) -> ProofError:
+    """The error for a server that has shown no file so far, not even one that it has just accepted.
+
+    Every file would meet it. If the server shows another one, this file was taken away.
+    """
+    error = ProofError(fact, hint="Give the user permission to list, or for a drop box set minimum_proof to none.")
+    error.scope, error.origin = Scope.DESTINATION, Origin.SERVER
+    return error
 
 
 class Prover:
@@ -129,9 +140,8 @@ class Prover:
                 code="Truncated",
                 retryable=True,
             )
-        return ProofError(
-            f"The {session.protocol} server accepted {self._address}, but does not report it, so nothing is proven.",
-            hint="Give the user permission to list, or for a drop box set minimum_proof to none.",
+        return shows_nothing(
+            f"The {session.protocol} server accepted {self._address}, but does not report it, so nothing is proven."
         )
 
     def _by_reading(self, session: FileSession, path: str) -> tuple[Proof, str]:
