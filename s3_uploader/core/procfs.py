@@ -24,7 +24,7 @@ _STATES = {
     "Z": "dead, and not yet collected by the process that started it",
     "I": "idle",
 }
-_MOUNTS = "/proc/self/mountinfo"
+MOUNTS = "/proc/self/mountinfo"
 _WRITES = os.O_WRONLY | os.O_RDWR
 _CAP_DAC_OVERRIDE = 1 << 1
 _OF_ONE_HOST = frozenset(
@@ -257,7 +257,7 @@ def file_system_of(device: int) -> str:
     """The type of the file system that has this ``st_dev`` (``mountinfo`` in ``proc(5)``), such as ``nfs4``."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
-        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+        with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
             for line in mounts:
                 fields = line.split(" ")
                 if fields[2] == number:
@@ -275,7 +275,7 @@ def file_system_at(descriptor: int) -> str:
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
             mount = next(line.split()[1] for line in file if line.startswith(b"mnt_id:"))
-        with open(_MOUNTS, "rb") as mounts:
+        with open(MOUNTS, "rb") as mounts:
             fields = next(found for line in mounts if (found := line.split(b" "))[0] == mount)
             return os.fsdecode(fields[fields.index(b"-", 6) + 1])
     except (OSError, ValueError, IndexError, StopIteration):
@@ -318,7 +318,7 @@ def mount_of(descriptor: int, *, close: bool = False) -> Mount | None:
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as info:
             number = next(line.split()[1] for line in info if line.startswith("mnt_id:"))
-        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+        with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
             line = next(line for line in mounts if line.startswith(f"{number} "))
         fields = line.rstrip("\n").split(" ")
         rest = fields[fields.index("-", 6) + 1 :]
@@ -330,15 +330,15 @@ def mount_of(descriptor: int, *, close: bool = False) -> Mount | None:
     kind, source, options = (*rest, "", "", "")[:3]
     return Mount(
         device=fields[2],
-        root=_unescaped(fields[3]),
-        point=_unescaped(fields[4]),
+        root=unescaped(fields[3]),
+        point=unescaped(fields[4]),
         type=kind,
-        source=_unescaped(source),
+        source=unescaped(source),
         options=options,
     )
 
 
-def _unescaped(field: str) -> str:
+def unescaped(field: str) -> str:
     """A field of ``mountinfo`` as it was before spaces and the like were written in octal."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field) if "\\" in field else field
 

@@ -11,11 +11,12 @@ from s3_uploader.config.schema import Config
 from s3_uploader.core.errors import StateError, UploaderError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Candidate, Fingerprint
-from s3_uploader.core.text import shown_name
+from s3_uploader.core.text import counted, shown_name
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import failure_policy, success_policy
 from s3_uploader.run.claiming import open_claims
 from s3_uploader.run.place import Place
+from s3_uploader.spool.mounts import mounted_below
 from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import SpoolRoot
@@ -31,7 +32,8 @@ def check_needs(place: Place) -> list[Finding]:
     config = place.config
     findings = [_check_ledger(place)]
     if config.claim_dir is not None:
-        findings += [_check_claims(place), *_check_strangers(os.path.abspath(config.claim_dir), place.root)]
+        claim_dir = os.path.abspath(config.claim_dir)
+        findings += [_check_claims(place), *_check_mounts(place.root), *_check_strangers(claim_dir, place.root)]
     for key, target in (("on_success", success_policy(config).move_to), ("on_failure", failure_policy(config).move_to)):
         if target is not None:
             findings += _check_move(place.root, key, target)
@@ -129,6 +131,23 @@ def _check_claims(place: Place) -> Finding:
             "Let the user that runs this program write to the spool and to claim_dir.",
         )
     return Finding(OK, "claim_dir", f"files can be claimed in {shown_name(directory)}.")
+
+
+def _check_mounts(root: SpoolRoot) -> list[Finding]:
+    """Report parts of the spool from which nothing can be renamed into a directory outside of them."""
+    inside = mounted_below(root.base_dir)
+    if not inside:
+        return []
+    more = f" ({counted(len(inside) - 1, 'other mount')} too)" if len(inside) > 1 else ""
+    return [
+        Finding(
+            WARNING,
+            "claim_dir",
+            f"no file below {shown_name(inside[0])} can be claimed, because that is a mount of its own{more}.",
+            "Such files stay in the spool. Ship them with a configuration of their own, with base_dir and claim_dir on "
+            "that mount.",
+        )
+    ]
 
 
 def _check_strangers(claim_dir: str, root: SpoolRoot) -> list[Finding]:

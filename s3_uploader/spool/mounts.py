@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from s3_uploader.core import procfs
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, SpoolError, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import open_at_once, replace_file
@@ -243,6 +244,17 @@ def _identity(mount: Mount, descriptor: int) -> str:
             if f"{os.major(number)}:{os.minor(number)}" == mount.device:
                 return entry.name
     return ""
+
+
+def mounted_below(path: str) -> list[str]:
+    """The directories below a path on which something else is mounted. Asks no file system."""
+    beginning = os.path.join(os.path.realpath(path), "")
+    try:
+        with open(procfs.MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+            points = {procfs.unescaped(line.split(" ")[4]) for line in mounts}
+    except (OSError, IndexError):
+        return []
+    return sorted(point for point in points if point.startswith(beginning) and point != beginning)
 
 
 def foreign_file_system(descriptor: int) -> str:

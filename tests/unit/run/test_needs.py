@@ -13,6 +13,7 @@ from s3_uploader import config
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.ledger import LEDGER_NAME, Ledger
 from s3_uploader.ledger.state_directory import own_state_directory
+from s3_uploader.run import needs
 from s3_uploader.run.needs import check_needs, check_telling
 from s3_uploader.run.place import open_place
 
@@ -102,6 +103,16 @@ def test_another_file_system(site: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (finding,) = findings(site, claim_dir=str(site / "claims"))["claim_dir"]
     assert finding.severity is ERROR
     assert "Invalid cross-device link" in finding.fact
+
+
+def test_a_disk_that_is_mounted_in_the_spool_is_noted(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another mount no file can be renamed into claim_dir."""
+    monkeypatch.setattr(needs, "mounted_below", lambda path: [f"{path}/disk", f"{path}/other"])
+    usable, nested = findings(site, claim_dir=str(site / "claims"))["claim_dir"]
+    assert (usable.severity, nested.severity) == (OK, WARNING)
+    assert nested.fact == (
+        f"no file below {site}/spool/disk can be claimed, because that is a mount of its own (1 other mount too)."
+    )
 
 
 def test_what_another_program_left_in_claim_dir_is_noted(site: Path) -> None:

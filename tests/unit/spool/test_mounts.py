@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from s3_uploader.core import procfs
 from s3_uploader.core.errors import NotMounted, StateError
 from s3_uploader.core.procfs import Mount, mount_of
 from s3_uploader.spool import mounts
@@ -24,6 +25,7 @@ from s3_uploader.spool.mounts import (
     ReadOnlySpool,
     file_system_of,
     foreign_file_system,
+    mounted_below,
     refuse_read_only,
     refuse_silent,
     why_wrong,
@@ -231,3 +233,17 @@ def test_read_only(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fstatvfs", lambda descriptor: SimpleNamespace(f_flag=os.ST_RDONLY))
     with pytest.raises(ReadOnlySpool, match="nothing can be removed"):
         refuse_read_only(root)
+
+
+def test_what_is_mounted_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only mounts in the directory count, not itself, nor a directory that merely begins with its name."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (tmp_path / "link").symlink_to("spool")
+    points = [spool / "in side", spool / "z", tmp_path / "spool-2", spool, tmp_path, Path("/")]
+    escaped = [str(point).replace(" ", "\\040") for point in points]
+    (tmp_path / "mounts").write_text("".join(f"20 1 8:1 / {point} rw - ext4 /dev/x rw\n" for point in escaped))
+    monkeypatch.setattr(procfs, "MOUNTS", str(tmp_path / "mounts"))
+    assert mounted_below(str(tmp_path / "link")) == [f"{spool}/in side", f"{spool}/z"]
+    monkeypatch.setattr(procfs, "MOUNTS", "/nowhere")
+    assert mounted_below(str(spool)) == []

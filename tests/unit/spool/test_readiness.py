@@ -131,7 +131,7 @@ class TestNoTelling:
         mounts.write_text(
             "1 1 0:1 / / rw - tmpfs none rw\n" + line.format(device=f"{os.major(device)}:{os.minor(device)}") + "\n"
         )
-        monkeypatch.setattr(procfs, "_MOUNTS", str(mounts))
+        monkeypatch.setattr(procfs, "MOUNTS", str(mounts))
         self.refuse(monkeypatch, errno.EAGAIN)
         open_file._is_remote.cache_clear()
         assert is_being_written(reader) is told
@@ -139,7 +139,7 @@ class TestNoTelling:
 
     def test_no_mount_table(self, reader: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without a table of mounts the kernel's word is taken."""
-        monkeypatch.setattr(procfs, "_MOUNTS", "/nowhere")
+        monkeypatch.setattr(procfs, "MOUNTS", "/nowhere")
         self.refuse(monkeypatch, errno.EAGAIN)
         open_file._is_remote.cache_clear()
         assert is_being_written(reader) is True
