@@ -749,10 +749,10 @@ def test_refused_directory(server: PyFtpServer, opened: Callable[..., FtpStore],
 
 
 def test_file_where_a_directory_is_needed(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
-    """A file on the way to the target costs this file only."""
+    """A file on the way to the target costs this file only, and is named."""
     (server.root / "a").write_bytes(b"file")
-    with pytest.raises(StoreError) as caught:
-        put(opened(), tmp_path, "a/b", b"x")
+    with pytest.raises(StoreError, match="No directory can be made at /a on the server, because a file has") as caught:
+        put(opened(), tmp_path, "a/b/c", b"x")
     assert caught.value.scope is Scope.FILE
     assert server.files() == {"a": b"file"}
 

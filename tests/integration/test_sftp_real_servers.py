@@ -351,6 +351,7 @@ def test_what_is_no_file(bench: Bench, here: Here, in_the_way: str) -> None:
     with pytest.raises(StoreError) as caught:
         bench.put(store, key, b"content")
     assert caught.value.code != "DiskFull"
+    assert (caught.value.code == "FileInTheWay") == (in_the_way == "parent is a file")
     bench.put(store, "other", b"content")
     assert os.lstat(place).st_ino == before.st_ino
     assert sorted(os.listdir(here.root)) == ["key", "other"]

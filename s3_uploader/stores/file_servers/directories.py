@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
+from s3_uploader.core.errors import StoreError
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Refused
 from s3_uploader.stores.file_servers.learned import GRANTED, Learned, Names
@@ -167,8 +168,15 @@ class KnownDirectories:
             session.make_directory(path)
         except Refused:
             # Another session or client may have made it meanwhile; servers answer 550 or 521 to that.
-            if not session.is_directory(path):
-                raise
+            if session.is_directory(path):
+                return
+            if session.size(path) is not None:
+                raise StoreError(
+                    f"No directory can be made at {shown_name(path)} on the server, because a file has that name.",
+                    code="FileInTheWay",
+                    hint="Rename that file, or choose another path or key_prefix.",
+                ) from None
+            raise
 
 
 def _has_no_files(session: FileSession, directory: str) -> bool:
