@@ -276,7 +276,7 @@ class OutOfResources(StoreError):
             retryable=True,
             scope=Scope.DESTINATION,
             hint=hint,
-            origin=Origin.OURS,
+            origin=Origin.MACHINE,
             never_connected=True,
         )
 

@@ -80,6 +80,12 @@ _MEANINGS = {
     Origin.NO_ROOM_TO_MOVE: Meaning(Cause.DISK_FULL, blames_file=False),
     Origin.NO_ROOM_HERE: Meaning(Cause.DISK_FULL, blames_file=False),
     Origin.SOURCE: Meaning(Cause.UNREADABLE, remedy=FAILING_DISK, blames_file=False),
+    Origin.MACHINE: Meaning(
+        Cause.DESTINATION,
+        passes=True,
+        remedy="Raise the limit that the message names, or end what uses it up.",
+        blames_file=False,
+    ),
     Origin.OURS: Meaning(Cause.FAILING_FILE, blames_file=False),
 }
 
@@ -94,4 +100,6 @@ def of_one_file(origin: Origin) -> Origin:
     if origin in (Origin.CREDENTIALS, Origin.DIRECTORY):
         return Origin.FILE_RIGHT
     is_of_all = meaning_of(origin).cause in (Cause.CREDENTIALS, Cause.DESTINATION, Cause.CLOCK)
+    if origin is Origin.MACHINE:
+        return Origin.OURS
     return Origin.FILE if is_of_all and origin is not Origin.FILE_RIGHT else origin

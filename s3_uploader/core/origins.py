@@ -54,6 +54,8 @@ class Origin(enum.Enum):
     """This machine has no room for the compressed file."""
     SOURCE = "source"
     """The local file cannot be read, as on a disk that fails."""
+    MACHINE = "machine"
+    """This machine has no room for an upload: no descriptors, threads or memory."""
     OURS = "ours"
     """This program or machine is at fault, not the file."""
 

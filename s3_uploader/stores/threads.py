@@ -25,6 +25,7 @@ def no_thread(error: RuntimeError) -> StoreError:
         f"No thread can be started on this machine: {error}.",
         code="OutOfThreads",
         scope=Scope.DESTINATION,
+        origin=Origin.MACHINE,
         hint="Raise this user's limit of processes (ulimit -u, TasksMax=) or of memory (ulimit -v), or end what uses "
         "it up (`ps -eLf`).",
     )
@@ -36,7 +37,7 @@ def no_memory() -> StoreError:
         "There is no memory left for the libraries that send files to the destination.",
         code="OutOfMemory",
         scope=Scope.DESTINATION,
-        origin=Origin.UNREACHABLE,
+        origin=Origin.MACHINE,
         hint="Allow the program more memory (ulimit -v, MemoryMax=), or end what uses it up.",
     )
 

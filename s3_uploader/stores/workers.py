@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import StoreError, UploadCancelled, lacking
 from s3_uploader.core.model import Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.threads import ThreadPool, no_thread
 
 
@@ -122,7 +123,9 @@ class UploadTask:
             error = self._reason or lacking("The upload failed", raised)
             if error is None:
                 error = StoreError(
-                    f"The upload failed unexpectedly: {type(raised).__name__}: {raised}", code=type(raised).__name__
+                    f"The upload failed unexpectedly: {type(raised).__name__}: {raised}",
+                    code=type(raised).__name__,
+                    origin=Origin.OURS,
                 )
                 error.__cause__ = raised
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -23,6 +24,7 @@ from s3_uploader.core.errors import (
     ConflictError,
     DestinationBusy,
     KeyRefused,
+    OutOfResources,
     ProofError,
     Scope,
     SourceChanged,
@@ -36,6 +38,8 @@ from s3_uploader.ledger.state_directory import create_state_directory, own_state
 from s3_uploader.run.assembly import build_store
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.file_servers import holder, parts
+from s3_uploader.stores.ftp import control, transfers
+from s3_uploader.stores.ftp.data import DataConnection
 from s3_uploader.stores.ftp.replies import Lost
 from s3_uploader.stores.ftp.session import Session
 from s3_uploader.stores.ftp.store import FtpStore
@@ -824,6 +828,67 @@ def test_fewer_connections_than_wanted(root: Path, tmp_path: Path) -> None:
             future.result(60)
         store.close(timeout=5)
         assert len(server.files()) == 20
+
+
+EMFILE = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize("what", ["control", "data"])
+def test_fewer_descriptors_than_wanted(
+    server: PyFtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Where this process gets no descriptors for more than two connections at once, two are enough for all files."""
+    kept: list[socket.socket] = []
+    connect = control._connect
+
+    def few(host: str, port: int, seconds: float) -> socket.socket:
+        kept[:] = [each for each in kept if each.fileno() >= 0]
+        if len(kept) >= 2:
+            raise EMFILE
+        kept.append(connect(host, port, seconds))
+        return kept[-1]
+
+    class Few(DataConnection):
+        def __init__(self, host: str, port: int, seconds: float) -> None:
+            self._socket = few(host, port, seconds)
+            self._interrupted = False
+
+    store = new_store(server, max_concurrency=6)
+    if what == "control":
+        monkeypatch.setattr(control, "_connect", few)
+    else:
+        monkeypatch.setattr(transfers, "DataConnection", Few)
+    store.open()
+    futures = [begin(store, tmp_path, f"f{number}", pattern(100_000 + number)) for number in range(20)]
+    for future in futures:
+        future.result(60)
+    store.close(timeout=5)
+    assert len(server.files()) == 20
+
+
+@pytest.mark.parametrize("what", ["control", "certificates", "data"])
+def test_no_descriptors_at_all(server: PyFtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """The lack is said to be this machine's: no file is blamed, no server, and no firewall."""
+
+    def refuse(*given: Any, **options: Any) -> Any:
+        raise EMFILE
+
+    store = new_store(server, retry_attempts=2, tls=what == "certificates")
+    module, name = {
+        "control": (control, "_connect"),
+        "certificates": (os, "open"),
+        "data": (transfers, "DataConnection"),
+    }[what]
+    if what == "data":
+        store.open()
+    monkeypatch.setattr(module, name, refuse)
+    with pytest.raises(StoreError, match="too many files open for another connection to 127") as caught:
+        put(store, tmp_path, "a", b"x") if what == "data" else store.open()
+    monkeypatch.undo()
+    store.close(timeout=5)
+    assert isinstance(caught.value, OutOfResources)
+    assert "ulimit -n" in caught.value.hint
+    assert server.files() == {}
 
 
 def test_server_that_restarts(root: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from s3_uploader.core.errors import (
     ConflictError,
     DestinationBusy,
     KeyRefused,
+    OutOfResources,
     ProofError,
     Scope,
     StoreError,
@@ -26,6 +29,7 @@ from s3_uploader.core.model import OnConflict, Proof
 from s3_uploader.stores.file_servers import listing
 from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.listing import CannotList
+from s3_uploader.stores.sftp import known_hosts, loop
 from tests.integration.sftp_support import Bench, bench_on
 from tests.servers.process import wait_until
 from tests.servers.scripted_sftp import Request, ScriptedSftpServer, hang, hang_up, hang_up_afterwards, refuse
@@ -42,6 +46,46 @@ def bench(scripted_sftp: ScriptedSftpServer, tmp_path: Path) -> Iterator[Bench]:
     """Stores on the scripted server."""
     with bench_on(scripted_sftp, tmp_path) as one:
         yield one
+
+
+# ---------------------------------------------------------------------------------------------- few descriptors
+
+
+@pytest.mark.parametrize("file", ["the key", "known hosts", "the usual known hosts", "the socket"])
+def test_too_few_descriptors_for_another_connection(
+    scripted_sftp: ScriptedSftpServer, bench: Bench, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Whatever cannot be opened for it, the connection that is there takes all files; no host key is called unknown."""
+
+    def refuse(*given: Any, **options: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    store = bench.opened(max_concurrency=4)
+    if file == "the key":
+        monkeypatch.setattr(asyncssh, "load_keypairs", refuse)
+    elif file == "the socket":
+        monkeypatch.setattr(socket, "create_connection", refuse)
+    else:
+        monkeypatch.setattr(known_hosts, "open_at_once", refuse)
+    uploads = [bench.begin(store, f"key{number}", CONTENT) for number in range(8)]
+    for upload in uploads:
+        upload.result(60)
+    assert len(scripted_sftp.files()) == 8
+    alone = bench.new_store(**({"known_hosts_file": None} if file == "the usual known hosts" else {}))
+    with pytest.raises(StoreError, match="too many files open for another connection to 127") as caught:
+        alone.open()
+    assert isinstance(caught.value, OutOfResources)
+
+
+def test_too_few_descriptors_for_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's loop is begun only if it gets all of its descriptors: half begun it would print a traceback."""
+
+    def refuse(count: int) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(loop, "insist_on_descriptors", refuse)
+    with pytest.raises(StoreError, match="too many files open for another connection to 127"):
+        bench.new_store().open()
 
 
 # ---------------------------------------------------------------------------------------------- lost on the way

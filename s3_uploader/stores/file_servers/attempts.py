@@ -131,6 +131,8 @@ class Attempts(Generic[_Session]):
                     error = _without_right(error, session)
                 raise error from None
             except Lost as lost:
+                if lost.lacks_descriptors:
+                    self._pool.narrow(session)
                 raise self._manner.transfer_error(lost, address=address) from None
             finally:
                 self._tidy_up(session, upload)

@@ -10,11 +10,13 @@ lost
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
 
+from s3_uploader.core.errors import OutOfResources
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.file_servers.learned import Learned
@@ -86,14 +88,40 @@ class Lost(Exception):
 
     :ivar data: whether a data connection could not be opened.
     :ivar is_for_now: whether a server may have silently turned away one connection too many.
+    :ivar lacks_descriptors: whether this process has too many files open for another connection.
     """
 
-    def __init__(self, reason: str, *, data: bool = False, is_for_now: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, data: bool = False, is_for_now: bool = False, lacks_descriptors: bool = False
+    ) -> None:
         self.reason = quoted(reason)
         self.data = data
         self.is_for_now = is_for_now
+        self.lacks_descriptors = lacks_descriptors
         self.step = ""
         super().__init__(reason)
+
+
+def insist_on_descriptors(count: int) -> None:
+    """Make sure that a library which does not report their lack, or fails badly then, gets so many descriptors.
+
+    :raises OSError: if there are fewer.
+    """
+    held: list[int] = []
+    try:
+        for _ in range(count):
+            held.append(os.open("/", os.O_RDONLY | os.O_CLOEXEC))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def without_descriptors(server: str) -> OutOfResources:
+    """The error of an upload for whose connection to ``server`` there was no descriptor."""
+    return OutOfResources(
+        f"This program has too many files open for another connection to {server}.",
+        hint="Raise this user's limit of open files (ulimit -n), or lower max_concurrency.",
+    )
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -114,6 +114,14 @@ class SessionPool(Generic[_Session]):
         """Take back a borrowed session."""
         self._give(session)
 
+    def narrow(self, session: _Session) -> None:
+        """Do without this session from now on, unless it is the only one: there are too few descriptors for all."""
+        with self._free:
+            if self._open == 1:
+                return
+            self._most = min(self._most, self._open) - 1
+        session.close()
+
     def close(self, *, ends_at: float, on_shutdown: Callable[[_Session], None] | None) -> None:
         """Remove leftovers, call ``on_shutdown`` with a working session, and close the connections.
 
@@ -193,7 +201,11 @@ class SessionPool(Generic[_Session]):
             with self._free:
                 self._open -= 1
                 # Some servers turn away one connection too many with a reply, others close it or do not answer.
-                is_one_too_many = error.is_one_too_many if isinstance(error, Refused) else error.step == "connect"
+                is_one_too_many = (
+                    error.is_one_too_many
+                    if isinstance(error, Refused)
+                    else error.step == "connect" or error.lacks_descriptors
+                )
                 if is_one_too_many and self._open:
                     self._most = self._open
                     return None

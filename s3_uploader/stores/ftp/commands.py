@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from s3_uploader.core.errors import lacks_descriptors
 from s3_uploader.stores.file_servers import server as file_servers
+from s3_uploader.stores.file_servers.base import insist_on_descriptors
 from s3_uploader.stores.ftp.control import Control, raise_for
 from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.replies import (
@@ -171,7 +173,7 @@ class CommandConnection:
         try:
             self._control = Control(settings.host, settings.port, seconds=self.limit())
         except OSError as error:
-            raise Lost(os_reason(error)) from error
+            raise _lost(error) from error
         greeting = self.reply("")
         if greeting[0] == "1":
             # "120 Service ready in nnn minutes" comes before the greeting, once (RFC 959, 5.4).
@@ -181,7 +183,7 @@ class CommandConnection:
         self.welcome = shown_reply(greeting)
         if settings.tls:
             self.step = "tls"
-            self._context = ssl.create_default_context(cafile=settings.ca_file)
+            self._context = _tls_context(settings.ca_file)
             self.command("AUTH TLS")
             self._control.start_tls(self._context, settings.host, seconds=self.limit())
         self.step = "login"
@@ -228,3 +230,18 @@ class CommandConnection:
         if not found.startswith("/"):
             raise self.live().out_of_step(reply)
         return found
+
+
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        # Without one OpenSSL would trust nobody, and not say why.
+        insist_on_descriptors(1)
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        if not lacks_descriptors(error):
+            raise
+        raise _lost(error) from error
+
+
+def _lost(error: OSError) -> Lost:
+    return Lost(os_reason(error), lacks_descriptors=lacks_descriptors(error))

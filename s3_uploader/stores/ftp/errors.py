@@ -7,6 +7,7 @@ import re
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
+from s3_uploader.stores.file_servers.base import without_descriptors
 from s3_uploader.stores.ftp.replies import FULL, Lost, Refused
 
 _OF_STEP = {
@@ -30,6 +31,8 @@ def login_error(error: Refused | Lost, *, server: str, user: str, path: str, tls
     """The error for a failed login; ``server`` is ``host:port``."""
     if isinstance(error, Refused):
         return _refused_login(error, server=server, user=user, path=path, tls=tls)
+    if error.lacks_descriptors:
+        return without_descriptors(server)
     origin = Origin.UNREACHABLE
     what = f"Cannot connect to the FTP server {server}: {error.reason}."
     hint = "Check the host and the port, and whether the server runs."
@@ -99,6 +102,8 @@ def _origin_of_login(error: Refused) -> Origin:
 def transfer_error(error: Refused | Lost, *, address: str) -> StoreError:
     """The error of an upload to ``address`` that failed after the connection was established."""
     if isinstance(error, Lost):
+        if error.lacks_descriptors:
+            return without_descriptors(address)
         if error.data:
             return StoreError(
                 f"The FTP server's data connection for {address} cannot be opened: {error.reason}.",

@@ -10,6 +10,7 @@ lost
 
 from __future__ import annotations
 
+import calendar
 import os
 import re
 
@@ -178,8 +179,6 @@ def parse_time(reply: str) -> float | None:
     found = _TIME.search(reply)
     if found is None:
         return None
-    import calendar
-
     year, month, day, hour, minute, second = map(int, found.groups())
     if not (year >= 1970 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60):
         return None

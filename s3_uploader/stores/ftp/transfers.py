@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 
+from s3_uploader.core.errors import lacks_descriptors
 from s3_uploader.stores.file_servers.base import Listed
 from s3_uploader.stores.ftp.commands import CommandConnection, Settings
 from s3_uploader.stores.ftp.control import Control
@@ -175,13 +176,13 @@ class TransferConnection(CommandConnection):
                 # Not the address in the answer: behind NAT it is wrong, and it could be any host's.
                 connection = DataConnection(control.peer, port, limit if number else limit / len(ways))
             except OSError as error:
-                failed = failed or Lost(os_reason(error), data=True)
+                failed = failed or Lost(os_reason(error), data=True, lacks_descriptors=lacks_descriptors(error))
                 continue
             if failed is not None:
                 self.learned.passive = way
             return connection
         assert failed is not None
-        if isinstance(failed, Lost):
+        if isinstance(failed, Lost) and not failed.lacks_descriptors:
             control.close()
         raise failed
 
@@ -208,7 +209,7 @@ class TransferConnection(CommandConnection):
                     return Refused(reply)
         if self._control is not None:
             self._control.close()
-        return Lost(os_reason(error))
+        return Lost(os_reason(error), lacks_descriptors=lacks_descriptors(error))
 
     def _skip_reply(self, words: KeepAlive) -> None:
         """Read the reply to a transfer that we ended, so that the connection stays in step."""

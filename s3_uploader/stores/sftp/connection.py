@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from s3_uploader.core.errors import StoreError
+from s3_uploader.core.errors import StoreError, lacks_descriptors
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.file_servers.learned import Learned
@@ -220,7 +220,7 @@ class SftpConnection:
                 raise refused from None
             # Many servers (`MaxStartups` of OpenSSH) end one login too many like this.
             hung_up = isinstance(error, (asyncssh.ConnectionLost, ConnectionResetError))
-            raise Lost(reason_of(error), is_for_now=hung_up) from None
+            raise Lost(reason_of(error), is_for_now=hung_up, lacks_descriptors=lacks_descriptors(error)) from None
         except BaseException:
             peer.close()
             raise
@@ -247,7 +247,11 @@ class SftpConnection:
         return Lost(reason)
 
     def _wait(self, work: Coroutine[Any, Any, _Result], *, extra_seconds: float = 0.0) -> _Result:
-        future = self._loop.begin(self._watched(work, extra_seconds))
+        try:
+            future = self._loop.begin(self._watched(work, extra_seconds))
+        except BaseException:
+            work.close()
+            raise
         self._current = future
         if self._interrupted:
             future.cancel()

@@ -7,7 +7,7 @@ from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.file_servers import base
-from s3_uploader.stores.file_servers.base import Lost
+from s3_uploader.stores.file_servers.base import Lost, without_descriptors
 
 NO_SUCH_FILE = 2
 PERMISSION_DENIED = 3
@@ -118,6 +118,8 @@ def login_error(error: base.Refused | Lost, *, server: str, user: str, path: str
             hint=f"Check the path, which must be a directory, and the permissions of the user {user}.",
         )
     assert isinstance(error, Lost)
+    if error.lacks_descriptors:
+        return without_descriptors(server)
     if error.step == "sftp":
         return StoreError(
             f"The SSH server {server} accepts the user {user}, but does not offer SFTP: {error.reason}.",

@@ -12,7 +12,7 @@ from typing import Any
 import asyncssh
 import msgspec
 
-from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.errors import Scope, StoreError, lacks_descriptors
 from s3_uploader.core.files import open_at_once
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, shown_name
@@ -46,6 +46,7 @@ def load(file_name: str | None) -> asyncssh.SSHKnownHosts:
     """Read a file, or without a name the usual files that exist.
 
     :raises StoreError: if the named file cannot be read.
+    :raises OSError: if there is no descriptor for one of them, which may hold revoked keys.
     """
     known = asyncssh.import_known_hosts("")
     for each in DEFAULT_FILES if file_name is None else (file_name,):
@@ -53,6 +54,8 @@ def load(file_name: str | None) -> asyncssh.SSHKnownHosts:
             with open_at_once(os.path.expanduser(each)) as file:
                 lines = file.read(_MOST_BYTES).decode("utf-8", "replace").splitlines()
         except OSError as error:
+            if lacks_descriptors(error):
+                raise
             if file_name is None:
                 continue
             raise StoreError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncssh
 
-from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.errors import Scope, StoreError, lacks_descriptors
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, shown_name
 from s3_uploader.stores.file_servers import server as file_servers
@@ -63,13 +63,14 @@ def open_socket(settings: Settings, *, seconds: float) -> socket.socket:
     try:
         return socket.create_connection((settings.host, settings.port), timeout=seconds)
     except OSError as error:
-        raise Lost(_os_reason(error)) from None
+        raise _lost(error) from None
 
 
 def load_keys(settings: Settings) -> Any:
     """The private key of the configuration, else what asyncssh finds by itself.
 
     :raises LoginRefused: if it cannot be used.
+    :raises Lost: if there is no descriptor for it.
     """
     if settings.private_key_file is None:
         return ()
@@ -78,6 +79,8 @@ def load_keys(settings: Settings) -> Any:
             os.path.expanduser(settings.private_key_file), passphrase=settings.passphrase or None
         )
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
+        if lacks_descriptors(error):
+            raise Lost(reason_of(error), lacks_descriptors=True) from None
         reason = _os_reason(error) if isinstance(error, OSError) else quoted(str(error))
         raise LoginRefused(
             StoreError(
@@ -106,7 +109,7 @@ def trust_for(settings: Settings, peer: socket.socket) -> Trust:
     except StoreError as problem:
         raise LoginRefused(problem) from None
     except OSError as error:
-        raise Lost(_os_reason(error)) from None
+        raise _lost(error) from None
 
 
 async def log_in(
@@ -215,6 +218,10 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _os_reason(error)
     return str(error) or type(error).__name__
+
+
+def _lost(error: OSError) -> Lost:
+    return Lost(_os_reason(error), lacks_descriptors=lacks_descriptors(error))
 
 
 def _os_reason(error: OSError) -> str:

@@ -10,8 +10,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from s3_uploader.core.control import start_thread
+from s3_uploader.stores.file_servers.base import insist_on_descriptors
 from s3_uploader.stores.threads import no_thread
 
+_OF_A_LOOP = 3
+"""Its descriptors: one to wait for sockets, and a pair of sockets to be woken by."""
 _Result = TypeVar("_Result")
 
 
@@ -28,6 +31,7 @@ class LoopThread:
         """Start ``work`` on the loop. Cancelling the future cancels it.
 
         :raises s3_uploader.core.errors.StoreError: if no thread can be started.
+        :raises OSError: if there are no descriptors for the loop.
         """
         with self._lock:
             try:
@@ -56,6 +60,8 @@ class LoopThread:
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
+            # Half made for want of descriptors, it would end with a traceback of its own.
+            insist_on_descriptors(_OF_A_LOOP)
             loop = asyncio.new_event_loop()
             # The library reports unfinished work when a connection breaks, which is of no interest.
             loop.set_exception_handler(lambda _, context: None)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from s3_uploader.core.errors import Scope, StoreError
+from s3_uploader.core.meanings import meaning_of
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.stores.threads import ThreadPool
 from s3_uploader.stores.workers import UploadTask, Workers
@@ -70,6 +71,19 @@ def test_fewer_workers_than_wanted(limit: Limit) -> None:
     workers = Workers(name="test", count=8)
     futures = [workers.submit(receipt_for, deadline=time.monotonic() + 60) for _ in range(20)]
     assert all(future.result(10).key == "key" for future in futures)
+    assert workers.close(timeout=5)
+
+
+def test_an_error_that_no_store_knows_is_not_the_fault_of_the_file() -> None:
+    """So ``on_failure`` does not delete or move a file because of a bug."""
+
+    def fail(task: UploadTask) -> Receipt:
+        raise ZeroDivisionError
+
+    workers = Workers(name="test", count=1)
+    with pytest.raises(StoreError, match="failed unexpectedly: ZeroDivisionError: ") as raised:
+        workers.submit(fail, deadline=time.monotonic() + 60).result(10)
+    assert not meaning_of(raised.value.origin).blames_file
     assert workers.close(timeout=5)
 
 
