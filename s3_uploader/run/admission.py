@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
 from s3_uploader.run.in_flight import FileTask, open_store
-from s3_uploader.spool.layouts.base import has_leftover
+from s3_uploader.spool.layouts.base import OlderFiles
 from s3_uploader.spool.open_file import LONGEST_TICK, TICK, OpenFile, Reason, Removable, Sightings, open_candidate
 from s3_uploader.spool.root import SpoolRoot, original_name
 
@@ -191,6 +192,10 @@ class Intake:
         self._counted_until = clock.now()
         self._is_divided = False
 
+    @functools.cached_property
+    def _older_files(self) -> OlderFiles:
+        return OlderFiles(self._admission.root, is_done=self._settlement.remembers)
+
     def is_full(self) -> bool:
         """Whether no more files may be in flight now."""
         count = len(self._flight.under_way)
@@ -314,7 +319,7 @@ class Intake:
         copies, file, leftovers = self._settlement.second_copies, task.file, self._settlement.leftovers
         copies.suspect(file)
         if task.options.on_conflict is OnConflict.OVERWRITE and file.descriptor >= 0:
-            if has_leftover(self._admission.root, file.candidate, is_done=self._settlement.remembers):
+            if self._older_files.exist(file.candidate):
                 leftovers.leave(
                     file.candidate, Left.POSTPONED, "a run that was killed has left an older one of its name"
                 )

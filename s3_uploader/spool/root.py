@@ -30,6 +30,8 @@ _TOP_DIRECTORIES = 300
 
 TAKEN_SUFFIX = ".s3u"
 """``.NAME.s3u`` is NAME while this program removes it (:mod:`s3_uploader.spool.removal`)."""
+FURTHER = "23456789"
+"""What follows the suffix if leftovers have that name already."""
 
 BLOCK = 10_000
 """Most entries of one directory that are held in memory, and sorted, at once."""
@@ -310,7 +312,7 @@ def taken_name(name: str) -> str | None:
 
 def taken_names(name: str) -> Iterator[str]:
     """:func:`taken_name`, then further names in case a leftover has that one."""
-    for number in ("", *"23456789"):
+    for number in ("", *FURTHER):
         private = f".{name}{TAKEN_SUFFIX}{number}"
         if len(os.fsencode(private)) <= 255:
             yield private
@@ -319,7 +321,7 @@ def taken_names(name: str) -> Iterator[str]:
 def original_name(name: str) -> str:
     """The name that the producer gave to an entry, also if it is a leftover."""
     if name.startswith("."):
-        body = name[1:-1] if name[-1] in "23456789" else name[1:]
+        body = name[1:-1] if name[-1] in FURTHER else name[1:]
         if body.endswith(TAKEN_SUFFIX) and body != TAKEN_SUFFIX:
             return body.removesuffix(TAKEN_SUFFIX)
     return name

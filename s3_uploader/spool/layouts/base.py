@@ -11,6 +11,7 @@ leftover
 
 from __future__ import annotations
 
+import functools
 import re
 import stat
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from s3_uploader.core.model import Candidate, Fingerprint
-from s3_uploader.spool.root import Names, Skip, SpoolRoot, original_name, taken_name
+from s3_uploader.spool.root import FURTHER, Names, Skip, SpoolRoot, original_name, taken_name, taken_names
+
+_MOST_DIRECTORIES = 1000
 
 
 class NoCandidate(msgspec.Struct, frozen=True):
@@ -57,23 +60,50 @@ class Layout(Protocol):
         """
 
 
-def has_leftover(root: SpoolRoot, candidate: Candidate, *, is_done: Callable[[str, Fingerprint], bool]) -> bool:
-    """Whether an older file of the same name lies beside a candidate under its private name and is not shipped yet.
+class OlderFiles:
+    """Finds the older files of the same name that lie beside a candidate under private names and are not shipped yet.
 
-    Where objects may be replaced it has to go first, or the older content would replace the newer. Only a regular file
-    counts: anything else would be waited for in vain.
+    Where objects may be replaced they have to go first, or the older content would replace the newer. Only a regular
+    file counts: anything else would be waited for in vain.
 
     :param is_done: whether the file with a path and fingerprint was shipped and is kept.
     """
-    private = taken_name(candidate.name)
-    if private is None or original_name(candidate.name) != candidate.name:
-        return False
-    try:
-        status = root.stat(candidate.directory, private)
-    except OSError:
-        return False
-    path = "/".join((*candidate.directory, private))
-    return stat.S_ISREG(status.st_mode) and not is_done(path, Fingerprint.of(status))
+
+    def __init__(self, root: SpoolRoot, *, is_done: Callable[[str, Fingerprint], bool]) -> None:
+        self._root = root
+        self._is_done = is_done
+        self._further_names = functools.lru_cache(_MOST_DIRECTORIES)(self._list_further_names)
+
+    def exist(self, candidate: Candidate) -> bool:
+        """Whether there is one."""
+        first, directory = taken_name(candidate.name), candidate.directory
+        if first is None or original_name(candidate.name) != candidate.name:
+            return False
+        try:
+            further = self._further_names(directory)
+        except OSError:
+            return True  # without a descriptor nobody can tell
+        names = [first, *(name for name in taken_names(candidate.name) if name in further)] if further else [first]
+        return any(self._waits(directory, name) for name in names)
+
+    def _waits(self, directory: Names, name: str) -> bool:
+        try:
+            status = self._root.stat(directory, name)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and not self._is_done("/".join((*directory, name)), Fingerprint.of(status))
+
+    def _list_further_names(self, directory: Names) -> frozenset[str]:
+        """The private names in a directory other than the usual one of each file.
+
+        Only killed runs leave them, so one look is enough, and hardly any is there: to ask for each of a file's eight
+        would cost a tenth of its upload.
+        """
+        try:
+            names = (entry.name for entry in self._root.entries(directory))
+            return frozenset(name for name in names if name[-1] in FURTHER and original_name(name) != name)
+        except FileNotFoundError:
+            return frozenset()
 
 
 class Globs:

@@ -32,6 +32,7 @@ from s3_uploader.ledger.rows import FailingRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
 from s3_uploader.spool import open_file
+from s3_uploader.spool.layouts.base import OlderFiles
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile, open_candidate
@@ -462,12 +463,13 @@ class TestSuperseded:
 
     @pytest.mark.parametrize("ages", [(7200, 3600), (3600, 7200)])
     @pytest.mark.parametrize("fails", [False, True])
+    @pytest.mark.parametrize("private", [".1.s3u", ".1.s3u2", ".1.s3u9"])
     def test_an_older_file_never_replaces_a_newer_one(
-        self, harness: Harness, ages: tuple[float, float], fails: bool
+        self, harness: Harness, ages: tuple[float, float], fails: bool, private: str
     ) -> None:
         """What a killed run has left of a name is uploaded before the next file of it, also if that takes a while."""
         harness.on_conflict = OnConflict.OVERWRITE
-        harness.write("a/.1.s3u", b"old", age=ages[0])
+        harness.write(f"a/{private}", b"old", age=ages[0])
         harness.write("a/1", b"new", age=ages[1])
         harness.write("a/2", b"other")
         if fails:
@@ -477,6 +479,22 @@ class TestSuperseded:
             harness.clock.seconds += 1000
         assert harness.names() == set()
         assert harness.store.objects == {"a/1": b"new", "a/2": b"other"}
+
+    def test_a_directory_in_which_nobody_can_look_for_older_files(self, harness: Harness) -> None:
+        """Without a descriptor to look for older files nothing is replaced; a directory that is gone has none."""
+        root = SpoolRoot(str(harness.base))
+        files = OlderFiles(root, is_done=lambda path, fingerprint: False)
+        harness.write("a/.1.s3u2")
+        assert not files.exist(candidate("gone/1"))
+        assert not files.exist(candidate("a/2"))
+        assert files.exist(candidate("a/1"))
+
+        def refuse(names: object) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        root.entries = refuse  # type: ignore[method-assign,assignment]
+        assert files.exist(candidate("b/1"))
+        root.close()
 
     def test_a_leftover_that_is_kept_is_waited_for_once(self, harness: Harness) -> None:
         """With ``keep`` a leftover stays for good if its name is taken. It is uploaded once, then the newer file."""
