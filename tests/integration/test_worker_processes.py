@@ -147,7 +147,17 @@ def test_it_takes_no_module_from_the_current_directory(
     for name in ("json", "queue", "typing", "signal"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('this is not yours')")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as with `python -m`
     assert said(start()) == READY
+
+
+def test_it_finds_modules_where_its_leader_does(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may have put the places of packages into ``sys.path`` itself; without them no worker could begin."""
+    (tmp_path / "only_here.py").write_text("found = 7")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    worker = start("import sys, only_here; sys.exit(only_here.found)")
+    assert said(worker) is None
+    assert worker.how_it_ended() == "ended with exit code 7"
 
 
 def test_signals_wait_until_it_can_heed_them(start: Start) -> None:
