@@ -22,6 +22,8 @@ OURS = "s3_uploader"
 EARLIER = "earlier s3_uploader"
 BOTO3_LOOP = "boto3 loop"
 OBSTORE_LOOP = "obstore loop"
+SENDFILE_LOOP = "sendfile loop"
+"""Sends the bytes and nothing else: as fast as the server allows."""
 _LOOP_SCRIPT = Path(__file__).with_name("plain_loop.py")
 
 
@@ -217,7 +219,8 @@ class Loop:
 
 def beside_us() -> dict[str, Path]:
     """The programs of the environment that runs the benchmarks, by the contestants' names."""
-    return {OURS: Path(sys.executable).with_name("s3-uploader-cli"), BOTO3_LOOP: Path(sys.executable)}
+    python = Path(sys.executable)
+    return {OURS: python.with_name("s3-uploader-cli"), BOTO3_LOOP: python, SENDFILE_LOOP: python}
 
 
 def label(contestant: Contestant) -> str:

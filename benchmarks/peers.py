@@ -10,7 +10,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contestants import BOTO3_LOOP, EARLIER, OBSTORE_LOOP, OURS
+from benchmarks.contestants import BOTO3_LOOP, EARLIER, OBSTORE_LOOP, OURS, SENDFILE_LOOP
 from tests.servers import environments
 from tests.servers.debian import Unavailable
 from tests.servers.environments import Environment
@@ -73,12 +73,13 @@ def install() -> tuple[dict[str, Path], dict[str, str]]:
 def install_ours(place: Path) -> dict[str, Path]:
     """Install the checkout at ``place`` as a user would, so that nothing of a developer's environment is measured.
 
-    :returns: the programs by the contestants' names; the boto3 loop is run by the same interpreter.
+    :returns: the programs by the contestants' names; loops are run by the same interpreter.
     """
     # setuptools would pack what an earlier build left there, modules that are gone since included.
     shutil.rmtree(_CHECKOUT / "build", ignore_errors=True)
     _install(_CHECKOUT, place)
-    return {OURS: place / "bin" / "s3-uploader-cli", BOTO3_LOOP: place / "bin" / "python"}
+    python = place / "bin" / "python"
+    return {OURS: place / "bin" / "s3-uploader-cli", BOTO3_LOOP: python, SENDFILE_LOOP: python}
 
 
 def install_revision(revision: str, place: Path) -> dict[str, Path]:

@@ -27,7 +27,7 @@ def command() -> NoReturn:
     if threading is None or all(each.daemon or each is threading.main_thread() for each in threading.enumerate()):
         # What is registered to be done at the end is done, and only then the streams are flushed, as Python does.
         atexit._run_exitfuncs()
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # full, closed, or not there at all
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
