@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable, Iterator
 
 _CGROUPS = "/sys/fs/cgroup"
 _OWN_GROUP = "/proc/self/cgroup"
@@ -43,22 +45,44 @@ def _busy_seconds() -> float:
 
 
 def _quotas() -> list[float]:
-    """The quotas of the control groups (version 2) that this process is in, in processors."""
+    """The quotas of the control groups that this process is in, in processors."""
     try:
         with open(_OWN_GROUP, encoding="utf-8", errors="replace") as file:
-            line = next((line for line in file if line.startswith("0::")), "")
+            groups = [line.rstrip("\n").split(":", 2) for line in file if line.count(":") >= 2]
     except OSError:
         return []
-    found = []
-    path = line.strip()[3:].strip("/")
+    found: list[float] = []
+    for _, controllers, path in groups:
+        if not controllers:
+            found += _on_the_way_up(_CGROUPS, path, _quota)
+        elif "cpu" in controllers.split(","):
+            # Version 1 has a tree of groups for each set of controllers.
+            found += _on_the_way_up(os.path.join(_CGROUPS, controllers), path, _quota_of_version_1)
+    return found
+
+
+def _on_the_way_up(tree: str, path: str, quota_of: Callable[[str], float]) -> Iterator[float]:
+    path = path.strip("/")
     while True:
-        try:
-            with open(os.path.join(_CGROUPS, path, "cpu.max"), encoding="ascii") as file:
-                quota, period = file.read(100).split()
-                if quota != "max":
-                    found.append(int(quota) / int(period))
-        except (OSError, ValueError):
-            pass
+        with contextlib.suppress(OSError, ValueError):  # no such group here, or no quota
+            yield quota_of(os.path.join(tree, path))
         if not path:
-            return found
+            return
         path = os.path.dirname(path)
+
+
+def _quota(group: str) -> float:
+    quota, period = _content(os.path.join(group, "cpu.max")).split()
+    return int(quota) / int(period)
+
+
+def _quota_of_version_1(group: str) -> float:
+    quota = int(_content(os.path.join(group, "cpu.cfs_quota_us")))
+    if quota < 0:
+        raise ValueError("no quota")
+    return quota / int(_content(os.path.join(group, "cpu.cfs_period_us")))
+
+
+def _content(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read(100)

@@ -43,6 +43,24 @@ def test_what_is_allowed(
     assert processors.allowed() == expected
 
 
+@pytest.mark.parametrize("controllers", ["cpu", "cpu,cpuacct"])
+@pytest.mark.parametrize(
+    ("above", "own", "expected"), [(-1, -1, 8), (-1, 250_000, 2), (300_000, 400_000, 3), (-1, 20_000, 1)]
+)
+def test_control_groups_of_version_1(
+    groups: Path, monkeypatch: pytest.MonkeyPatch, controllers: str, above: int, own: int, expected: int
+) -> None:
+    """The older kind, with which many clusters still limit their containers, counts as well."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    (groups / "cgroup").write_text(f"5:cpuset:/x\n4:{controllers}:/above/own\n1:name=systemd:/x\n0::/\n")
+    for place, quota in (("above", above), ("above/own", own)):
+        directory = groups / controllers / place
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (directory / "cpu.cfs_period_us").write_text("100000\n")
+    assert processors.allowed() == expected
+
+
 def test_without_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel tells nothing of them, the affinity alone counts."""
     monkeypatch.setattr(processors, "_OWN_GROUP", str(tmp_path / "missing"))
