@@ -69,6 +69,10 @@ def remedy_of(error: OSError, *, denied: str) -> str:
         return "Mount its file system writable."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Make some room there."
+    if error.errno == errno.EFBIG:
+        from s3_uploader.core.limits import RAISE_SIZE_LIMIT, is_of_the_size_limit  # rarely needed
+
+        return RAISE_SIZE_LIMIT if is_of_the_size_limit(error) else ""
     return ""
 
 

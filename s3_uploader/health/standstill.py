@@ -113,6 +113,7 @@ def abandoned(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
             f"the ledger could not be written: {shown_text(last.message)}",
             severity=Severity.ERROR,
             then="Each run tries again. Files that cannot be recorded are not deleted.",
+            remedy="Do what the message says: make room there, or let the user that runs this program write there.",
             since=since,
         )
 

@@ -21,6 +21,8 @@ _A_LITTLE = 256 * 1024
 
 def explained(error: Exception, path: str, *, reading: bool = False) -> StateError:
     """SQLite's error as a sentence: which file, what is wrong with it, what to do."""
+    from s3_uploader.core.limits import RAISE_SIZE_LIMIT  # only where a ledger makes trouble
+
     # By text: sqlite_errorcode exists only since Python 3.11. The texts are those of sqlite3_errstr().
     text = str(error)
     directory = os.path.dirname(path) or "."
@@ -35,9 +37,9 @@ def explained(error: Exception, path: str, *, reading: bool = False) -> StateErr
             fact, remedy = "the file system takes no more files", f"Remove files beside {place}: it has no free inodes."
     elif is_vague and not reading and _is_over_quota(directory):
         fact, remedy, code = "the quota is used up", f"Free space for {place}, or raise the quota.", "DiskFull"
-    elif is_vague and not reading and (limit := _size_limit(path)):
-        fact = f"this process may write no files of more than {shown_size(limit)}"
-        remedy = "Raise the limit (ulimit -f, LimitFSIZE= of a unit)."
+    elif is_vague and (limit := _size_limit(path)) is not None:
+        # A reader writes the index of the write-ahead log.
+        fact, remedy = f"this process may write no files of more than {shown_size(limit)}", RAISE_SIZE_LIMIT
     elif "readonly database" in text:
         fact, remedy, code = "it is read-only for this user", f"Make {place} and the files in it writable.", "Denied"
     elif is_vague and not _may_be_file(path):
@@ -179,13 +181,10 @@ def _is_over_quota(directory: str) -> bool:
 
 def _size_limit(path: str) -> int | None:
     """The limit of the size of files, if a file of the ledger has reached it. SQLite calls that an I/O error, too."""
-    try:
-        import resource
+    from s3_uploader.core.limits import size_limit
 
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    except (ImportError, OSError):  # no descriptor is left to load it, or a sandbox forbids to ask
-        return None
-    if limit == resource.RLIM_INFINITY:
+    limit = size_limit()
+    if limit is None:
         return None
     largest = 0
     for suffix in ("", "-wal", "-journal"):

@@ -16,6 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 
+from s3_uploader.core.errors import remedy_of
 from s3_uploader.core.events import Emit, Measurement, Notice, RunInProgress, RunMeasured
 from s3_uploader.core.files import insist_on_file, replace_file
 from s3_uploader.core.findings import Finding, Severity
@@ -28,6 +29,7 @@ _ASK_AGAIN_SECONDS = 0.01
 _MOST_BEFORE = 64 * 1024 * 1024
 """Characters of a metrics file that are read back. One of this program is smaller, with any number of locations."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_WRITABLE = "Make its directory writable for this user, or correct metrics_file."
 _BLOCK = 512
 """The unit of ``st_blocks``, see stat(2)."""
 
@@ -85,7 +87,7 @@ class MetricsFile:
                 Notice(
                     "warning",
                     f"The metrics file {shown_name(self._path)} cannot be written: {error.strerror}. "
-                    "Make its directory writable for this user, or correct metrics_file.",
+                    + (remedy_of(error, denied=_WRITABLE) or _WRITABLE),
                     "metrics",
                 )
             )

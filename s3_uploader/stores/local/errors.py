@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from s3_uploader.core.errors import ConflictError, KeyRefused, Scope, StoreError, lacking
+from s3_uploader.core.limits import RAISE_SIZE_LIMIT, is_of_the_size_limit
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
 
@@ -46,12 +47,14 @@ def translated(error: OSError, address: str) -> StoreError:
     hint = "Make room there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     if error.errno in _DESTINATION_ERRORS:
         return StoreError(message, code=code_of(error), scope=Scope.DESTINATION, hint=hint, origin=origin_of(error))
+    if is_of_the_size_limit(error):
+        hint = RAISE_SIZE_LIMIT
     return StoreError(message, code=code_of(error), hint=hint, origin=_origin_of_one(error))
 
 
 def _origin_of_one(error: OSError) -> Origin:
     """The origin of a kernel error for one file, while others are accepted."""
-    if error.errno in _OF_THIS_MACHINE:
+    if error.errno in _OF_THIS_MACHINE or is_of_the_size_limit(error):
         return Origin.OURS
     if error.errno in _NO_RIGHT:
         return Origin.FILE_RIGHT

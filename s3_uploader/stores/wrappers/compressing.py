@@ -24,6 +24,7 @@ import msgspec
 from s3_uploader.core.errors import EngineUnavailable, StoreError, UploadCancelled, lacking
 from s3_uploader.core.extras import installing
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS, write_all
+from s3_uploader.core.limits import RAISE_SIZE_LIMIT, is_of_the_size_limit
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import Compression, PutOptions, Source, Store
@@ -277,7 +278,9 @@ def _no_room(error: OSError) -> StoreError:
         f"{fact}: {error.strerror}.",
         code="NoRoomToCompress",
         origin=Origin.NO_ROOM_HERE,
-        hint="Large files are compressed into the state directory first. Make room there, or move it with state_dir.",
+        hint=RAISE_SIZE_LIMIT
+        if is_of_the_size_limit(error)
+        else "Large files are compressed into the state directory first. Make room there, or move it with state_dir.",
     )
 
 

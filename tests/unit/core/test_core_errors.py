@@ -6,6 +6,7 @@ import copy
 import errno
 import os
 import pickle
+import resource
 
 import pytest
 
@@ -19,6 +20,7 @@ from s3_uploader.core.errors import (
     UploaderError,
     remedy_of,
 )
+from s3_uploader.core.limits import RAISE_SIZE_LIMIT
 from s3_uploader.remote_store import ObjectExists, ObjectNotFound, RemoteStoreError
 from s3_uploader.remote_store.botocore_errors import NoConnection
 
@@ -35,6 +37,13 @@ def test_remedy(number: int) -> None:
 def test_remedy_where_the_disk_does_not_work(number: int) -> None:
     """A disk or share that fails is not mended by permissions."""
     assert remedy_of(OSError(number, os.strerror(number)), denied="permissions") == FAILING_DISK
+
+
+@pytest.mark.parametrize(("limit", "words"), [(1000, RAISE_SIZE_LIMIT), (resource.RLIM_INFINITY, "")])
+def test_remedy_of_a_file_that_is_too_large(limit: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of this process can be raised; that of a file system (FAT: 4 GiB) cannot."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    assert remedy_of(OSError(errno.EFBIG, "File too large"), denied="permissions") == words
 
 
 def test_no_remedy_is_made_up() -> None:

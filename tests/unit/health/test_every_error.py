@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,17 @@ def test_no_file_is_blamed_for_this_machine(number: int) -> None:
     """``on_failure`` does not apply to a file that could not be copied for want of memory or descriptors here."""
     error = local_errors.translated(OSError(number, "no"), "archive/key")
     assert not meaning_of(error.origin).blames_file
+
+
+@pytest.mark.parametrize(("limit", "is_blamed"), [(1000, False), (resource.RLIM_INFINITY, True)])
+def test_a_limit_of_the_size_of_files_is_this_machine(
+    limit: int, is_blamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does ``on_failure`` apply to a file that ``ulimit -f`` kept from being copied, and the message says so."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    error = local_errors.translated(OSError(errno.EFBIG, "File too large"), "archive/key")
+    assert meaning_of(error.origin).blames_file is is_blamed
+    assert ("ulimit -f" in error.hint) is not is_blamed
 
 
 @pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN, errno.ESTALE])

@@ -96,7 +96,7 @@ def test_too_many_open_files_are_called_so(tmp_path: Path, monkeypatch: pytest.M
     assert "ulimit -n" in error.hint
 
 
-@pytest.mark.parametrize(("size", "limit"), [(900_000, 1_000_000), (0, 100_000)])
+@pytest.mark.parametrize(("size", "limit"), [(900_000, 1_000_000), (0, 100_000), (0, 0)])
 def test_a_limit_of_the_size_of_files_is_no_failing_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, limit: int
 ) -> None:
@@ -107,3 +107,6 @@ def test_a_limit_of_the_size_of_files_is_no_failing_disk(
         error = explained(sqlite3.OperationalError("disk I/O error"), str(tmp_path / "ledger.sqlite3"))
         assert ("may write no files of more than" in error.message) is is_blamed
         assert ("ulimit -f" in error.hint) is is_blamed
+        text = "disk I/O error"  # the index of the write-ahead log, which a reader makes anew, has 32 KiB
+        error = explained(sqlite3.OperationalError(text), str(tmp_path / "ledger.sqlite3"), reading=True)
+        assert ("may write no files of more than" in error.message) is is_blamed

@@ -418,6 +418,19 @@ def test_a_file_that_cannot_be_written_is_a_warning(tmp_path: Path, notices: lis
     assert "metrics_file" in notice.message
 
 
+def test_what_to_do_about_it_follows_from_the_reason(
+    tmp_path: Path, notices: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is sent to look at permissions where a read-only disk is the reason."""
+    refuse_new_files(monkeypatch, errno.EROFS)
+    MetricsFile(str(tmp_path / "spool.prom"), notice=notices.append).measure(measured())
+    (notice,) = notices
+    assert isinstance(notice, Notice)
+    assert notice.message.endswith(
+        "spool.prom cannot be written: Read-only file system. Mount its file system writable."
+    )
+
+
 def refuse_new_files(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """No file can be finished beside the old one."""
 

@@ -641,7 +641,7 @@ class TestFewDescriptors:
         error = begin(store, tmp_path, "a", b"x").exception(10)
         assert isinstance(error, OutOfResources)
         assert "too many open files" in error.message
-        assert error.origin is Origin.OURS
+        assert error.origin is Origin.MACHINE
 
     def test_cancelled(self, store: LocalStore, tmp_path: Path, failing: list[int]) -> None:
         """A copy that waits for a descriptor can be cancelled, also one that waits for its turn."""

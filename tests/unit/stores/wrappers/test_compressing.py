@@ -6,6 +6,7 @@ import errno
 import gzip
 import hashlib
 import os
+import resource
 import threading
 import time
 import zlib
@@ -222,26 +223,29 @@ def test_errors_of_the_store_come_through(
 
 
 @pytest.mark.parametrize("size", [10, IN_MEMORY + 1])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 def test_a_full_disk_is_said_in_words(
     store: CompressingStore,
     inner: Recording,
     open_file: Callable[[bytes], Source],
     monkeypatch: pytest.MonkeyPatch,
     size: int,
+    number: int,
 ) -> None:
     """Where there is no room for the compressed bytes, the error says whose room it is and what to do."""
 
     def full(*arguments: Any) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))
 
     source = open_file(content(size))
     monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (size, size))
     with pytest.raises(StoreError) as caught:
         put(store, source)
     monkeypatch.undo()
     assert caught.value.code == "NoRoomToCompress"
-    assert "No space left" in caught.value.message
-    assert "state directory" in caught.value.hint
+    assert os.strerror(number) in caught.value.message
+    assert ("state directory" if number == errno.ENOSPC else "ulimit -f") in caught.value.hint
     assert not inner.got
 
 
