@@ -20,6 +20,7 @@ from s3_uploader.core.errors import (
     StoreError,
     UploaderError,
     UsageProblem,
+    lacks_descriptors,
     lacks_memory,
 )
 from s3_uploader.core.text import shown_name, shown_text
@@ -103,7 +104,7 @@ def ended_by(error: Exception, form: Form, name: str) -> int | None:
     if isinstance(error, EOFError):
         cut_off = of_a_module_cut_off(error)
         return None if cut_off is None else _tell(cut_off, form, name)
-    if not isinstance(error, OSError) and not lacks_memory(error):
+    if not isinstance(error, OSError) and not lacks_memory(error) and not lacks_descriptors(error):
         return None
     from s3_uploader.cli.output import OutputLost
 
@@ -131,6 +132,9 @@ def refused_by_the_system(error: Exception) -> UploaderError:
             "No thread can be started: memory or the limit of processes is used up. "
             "Files that were not shipped are kept."
         )
+    hint = "Raise this user's limit of open files (ulimit -n)." if lacks_descriptors(error) else ""
+    if hint and not isinstance(error, OSError):
+        return UploaderError(f"A part of the program cannot be loaded: {error}.", hint=hint)
     if not isinstance(error, OSError):
         return UploaderError(NO_MEMORY)
     if isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
@@ -139,7 +143,9 @@ def refused_by_the_system(error: Exception) -> UploaderError:
         )
     reason = error.strerror or str(error) or type(error).__name__
     where = f": {shown_name(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
-    return UploaderError(f"The system refused an operation: {reason}{where}. Files that were not shipped are kept.")
+    return UploaderError(
+        f"The system refused an operation: {reason}{where}. Files that were not shipped are kept.", hint=hint
+    )
 
 
 def of_a_module_cut_off(error: EOFError) -> UploaderError | None:

@@ -45,6 +45,22 @@ def test_a_current_directory_that_was_removed(
     )
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/spool/a"),
+        OSError(errno.ENFILE, os.strerror(errno.ENFILE)),
+        ImportError("_zoneinfo.so: cannot open shared object file: Too many open files"),
+    ],
+)
+def test_no_descriptors_are_no_bug(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """A process that may open no more files, not even those of a library, says what to raise."""
+    assert guarded(lambda: failing(error)) == SOME_FAILED
+    sentence = capsys.readouterr().err
+    assert "Too many open files" in sentence
+    assert sentence.endswith("Raise this user's limit of open files (ulimit -n).\n")
+
+
 def test_no_memory_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
     """A machine without memory is one sentence, too."""
     assert guarded(lambda: failing(MemoryError())) == SOME_FAILED
