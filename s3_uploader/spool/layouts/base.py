@@ -63,8 +63,9 @@ class Layout(Protocol):
 class OlderFiles:
     """Finds the older files of the same name that lie beside a candidate under private names and are not shipped yet.
 
-    Where objects may be replaced they have to go first, or the older content would replace the newer. Only a regular
-    file counts: anything else would be waited for in vain.
+    Where objects may be replaced they have to go first, or the older content would replace the newer. Of several
+    leftovers the one that was written first is the oldest. Only a regular file counts: anything else would be waited
+    for in vain.
 
     :param is_done: whether the file with a path and fingerprint was shipped and is kept.
     """
@@ -76,22 +77,28 @@ class OlderFiles:
 
     def exist(self, candidate: Candidate) -> bool:
         """Whether there is one."""
-        first, directory = taken_name(candidate.name), candidate.directory
-        if first is None or original_name(candidate.name) != candidate.name:
+        original, directory = original_name(candidate.name), candidate.directory
+        first = taken_name(original)
+        if first is None:
             return False
         try:
             further = self._further_names(directory)
         except OSError:
             return True  # without a descriptor nobody can tell
-        names = [first, *(name for name in taken_names(candidate.name) if name in further)] if further else [first]
-        return any(self._waits(directory, name) for name in names)
+        names = [first, *(name for name in taken_names(original) if name in further)] if further else [first]
+        if original == candidate.name:
+            return any(self._waits(directory, name) for name in names)
+        own = candidate.mtime_ns, candidate.name
+        return any(self._waits(directory, name, before=own) for name in names if name != candidate.name)
 
-    def _waits(self, directory: Names, name: str) -> bool:
+    def _waits(self, directory: Names, name: str, *, before: tuple[int, str] | None = None) -> bool:
         try:
             status = self._root.stat(directory, name)
         except OSError:
             return False
-        return stat.S_ISREG(status.st_mode) and not self._is_done("/".join((*directory, name)), Fingerprint.of(status))
+        if not stat.S_ISREG(status.st_mode) or (before is not None and (status.st_mtime_ns, name) > before):
+            return False
+        return not self._is_done("/".join((*directory, name)), Fingerprint.of(status))
 
     def _list_further_names(self, directory: Names) -> frozenset[str]:
         """The private names in a directory other than the usual one of each file.

@@ -480,6 +480,21 @@ class TestSuperseded:
         assert harness.names() == set()
         assert harness.store.objects == {"a/1": b"new", "a/2": b"other"}
 
+    @pytest.mark.parametrize("older", [".1.s3u", ".1.s3u2"])
+    def test_of_several_leftovers_the_newest_is_last(self, harness: Harness, older: str) -> None:
+        """Of what killed runs have left of a name the newest content stays, also if an older one fails for a while."""
+        harness.on_conflict = OnConflict.OVERWRITE
+        (newer,) = {".1.s3u", ".1.s3u2"} - {older}
+        harness.write(f"a/{older}", b"old", age=7200)
+        harness.write(f"a/{newer}", b"new", age=3600)
+        harness.write("a/2", b"other")
+        harness.store.fault("a/1", fakes.failing())
+        for _ in range(3):
+            harness.run()
+            harness.clock.seconds += 1000
+        assert harness.names() == set()
+        assert harness.store.objects == {"a/1": b"new", "a/2": b"other"}
+
     def test_a_directory_in_which_nobody_can_look_for_older_files(self, harness: Harness) -> None:
         """Without a descriptor to look for older files nothing is replaced; a directory that is gone has none."""
         root = SpoolRoot(str(harness.base))
