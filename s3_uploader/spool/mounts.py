@@ -30,7 +30,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.spool.root import SpoolRoot
 
 FILE_NAME = "mounts.json"
-UNKNOWN = "a file system of unknown type"
+UNKNOWN = "a file system whose type /proc does not show"
 SILENCE_SECONDS = 30.0
 """How long a directory may take to answer. A sleeping disk wakes, and an automounter mounts, in less."""
 _WAIT_SECONDS = 0.2
