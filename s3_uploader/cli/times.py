@@ -14,7 +14,7 @@ _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)(?: ago)?")
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-def parse_time(text: str, *, now: float) -> float:
+def parse_time(text: str, *, now: float, is_end: bool = False) -> float:
     """Parse a time to seconds since the epoch.
 
     Forms: ``2026-11-20``, ``2026-11-20T15:04[:05][Z]``, ``3d`` (three days ago), ``now``, or an epoch itself.
@@ -22,6 +22,7 @@ def parse_time(text: str, *, now: float) -> float:
     ``today``, ``yesterday`` and ``monday`` (the last one, today included) are the beginnings of these days. A time
     without a zone is local.
 
+    :param is_end: it ends a period: when clocks are set back, a time occurs twice, and the later one is meant.
     :raises UsageProblem: if it is none of these.
     """
     text = text.strip().lower()
@@ -47,7 +48,11 @@ def parse_time(text: str, *, now: float) -> float:
             f"{text!r} is not a time.",
             hint="Write it like 2026-11-20, 2026-11-20T15:04, yesterday, monday, 2h or 3d (that long ago).",
         ) from None
-    return moment.timestamp() if moment.tzinfo else time.mktime(moment.timetuple())
+    if not 1 < moment.year < 9999:
+        return moment.timestamp() if moment.tzinfo else time.mktime(moment.timetuple())  # near the ends of the calendar
+    # The beginning of a day is one moment for every period.
+    is_later = is_end and moment.time() != datetime.time()
+    return max(moment.replace(fold=fold).timestamp() for fold in range(1 + is_later))
 
 
 def parse_period(since: str | None, until: str | None, *, now: float) -> tuple[float | None, float | None]:
@@ -56,7 +61,7 @@ def parse_period(since: str | None, until: str | None, *, now: float) -> tuple[f
     :raises UsageProblem: if one cannot be understood, or if there is nothing between them.
     """
     begin = None if since is None else parse_time(since, now=now)
-    end = None if until is None else parse_time(until, now=now)
+    end = None if until is None else parse_time(until, now=now, is_end=True)
     if begin is not None and end is not None and begin >= end:
         raise UsageProblem(
             f"The period from --since {since} until --until {until} ends before it begins.",

@@ -77,6 +77,15 @@ def test_it_brings_what_an_administrator_expects(package: Path) -> None:
     assert "python3 (<< " in control
 
 
+def test_it_is_compiled(package: Path) -> None:
+    """A service whose user may not write into the package loads all modules without compiling them each time."""
+    (place,) = (package / "opt/venvs/s3-uploader").glob("lib/python3*/site-packages/s3_uploader")
+    for source in place.rglob("*.py"):
+        (compiled,) = source.parent.glob(f"__pycache__/{source.stem}.*.pyc")
+        assert compiled.read_bytes()[4:8] == b"\1\0\0\0", compiled  # by hash, whatever the times are
+        assert str(package).encode() not in compiled.read_bytes()
+
+
 def test_systemd_accepts_its_units(package: Path) -> None:
     """Templates become units of each configuration, and systemd has nothing to say about them."""
     or_skip(lambda: debian.require("systemd"))

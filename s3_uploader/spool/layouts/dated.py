@@ -278,8 +278,9 @@ def epoch_function(timezone: str) -> EpochOf:
     def epoch(year: int, month: int, day: int, hour: int) -> float | None:
         try:
             # Of the two hours that share a number when a clock is set back, the later one: it holds a file back longer,
-            # and its mtime decides anyway.
-            return datetime.datetime(year, month, day, hour, tzinfo=zone, fold=1).timestamp()
+            # and its mtime decides anyway. Of the two readings of one that is skipped, for example at the beginning of
+            # a month, too: with the earlier one a month would be over before its last hour is.
+            return max(datetime.datetime(year, month, day, hour, tzinfo=zone, fold=fold).timestamp() for fold in (0, 1))
         except (ValueError, OverflowError):
             return None
 

@@ -51,6 +51,26 @@ def test_yesterday_across_a_change_of_clocks() -> None:
     assert parse_time("today", now=monday) - parse_time("yesterday", now=monday) == 25 * 3600
 
 
+def test_an_hour_that_occurs_twice() -> None:
+    """A period has both occurrences of the hour in which it begins or ends; a day is the same for both."""
+    monday = time.mktime((2020, 10, 26, 12, 0, 0, 0, 0, -1))
+    for _ in range(2):
+        begin, end = parse_period("2020-10-25T02:30", "2020-10-25T02:31", now=monday)
+        assert (begin, end) == (1603585800.0, 1603585860.0 + 3600)
+        assert parse_period("2020-10-25", "2020-10-26", now=monday) == (1603576800.0, 1603666800.0)
+        # One that does not occur at all is the hour after it.
+        assert parse_period("2020-03-29T02:30", "2020-03-29T04:00", now=monday) == (1585445400.0, 1585447200.0)
+        time.mktime((2020, 10, 25, 2, 30, 0, 0, 0, 1))  # which the C library would take for a hint
+
+
+def test_the_ends_of_the_calendar() -> None:
+    """Whoever wants everything may say so with the first and the last day that can be written."""
+    begin, end = parse_period("0001-01-01", "9999-12-31", now=SUNDAY)
+    assert begin is not None
+    assert end is not None
+    assert begin < 0 < SUNDAY < end
+
+
 @pytest.mark.parametrize("text", ["", "tomorrowish", "2020-13-01", "h", "mondays"])
 def test_no_time(text: str) -> None:
     """What is no time is refused, with examples."""

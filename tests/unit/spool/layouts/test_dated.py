@@ -224,6 +224,13 @@ class TestPruning:
         assert not troll.may_prune(("a", "2026", "10", "25"), now=midnight - 1, child=None, mtime=0)
         assert troll.may_prune(("a", "2026", "10", "25"), now=midnight + 10, child=None, mtime=0)
 
+    def test_a_month_whose_end_is_skipped(self) -> None:
+        """Where clocks are set forward at midnight, the directory of a month stays for its last hour, too."""
+        asuncion = a_layout(timezone="America/Asuncion")
+        end = utc(2023, 10, 1, 4, 0)  # 30 September lasts until 24:00 -04, which is 01:00 -03
+        assert not asuncion.may_prune(("a", "2023", "09"), now=end - 1, child=None, mtime=0)
+        assert asuncion.may_prune(("a", "2023", "09"), now=end + 10, child=None, mtime=0)
+
 
 def utc(*numbers: int) -> float:
     """Seconds since the epoch."""
