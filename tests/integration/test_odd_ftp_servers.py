@@ -453,6 +453,38 @@ def test_server_that_shows_nothing(root: Path, begin: Begin, reply: str, tempora
         assert server.files() == dict.fromkeys("bc", b"content") | {"a": b"other"}
 
 
+def lists_nothing(session: OddSession, command: str, argument: bytes) -> bool:
+    """Hides all files: a listing is empty, and what is asked for is not there."""
+    if command not in ("LIST", "NLST", "MLSD"):
+        return False
+    with session.data():
+        pass
+    session.say("226 done")
+    return True
+
+
+def test_server_that_hides_files(root: Path, begin: Begin) -> None:
+    """An empty listing is believed only where the server has shown a file before: what it hides is not replaced."""
+    root.joinpath("a").write_bytes(b"other")
+    known = memory()
+    refuses = dict.fromkeys(("SIZE", "MLST", "MKD", "RETR"), "550 no such file")
+    odd = Oddities(refuses=dict(refuses), features=(), before=lists_nothing)
+    options = {"temporary_names": "none", "memory": known}
+    with odd_ftp_server(root, odd) as server:
+        for _ in range(2):
+            with opened(server, **options) as store, pytest.raises(ProofError, match="does not report"):
+                begin(store, "a", b"content").result(60)
+            assert server.files() == {"a": b"other"}
+        root.joinpath("a").unlink()
+        odd.refuses, odd.before = {}, lambda *_: False
+        for tests in (1, 0):
+            server.commands.clear()
+            with opened(server, **options) as store:
+                begin(store, f"b{tests}", b"content").result(60)
+            assert len([name for name in server.sent("STOR") if name.endswith("-part")]) == tests
+            root.joinpath(f"b{tests}").unlink()
+
+
 @pytest.mark.parametrize("reply", ["502 not implemented", "550 Permission denied."])
 @pytest.mark.parametrize("temporary_names", ["auto", "none"])
 def test_check_of_a_server_that_shows_nothing(root: Path, reply: str, temporary_names: str) -> None:

@@ -132,7 +132,11 @@ class KnownDirectories:
         :raises ProofError: if the server does not report a file that exists.
         """
         with self._learning:
-            if self._learned.sees or _has_no_files(session, directory):
+            if self._learned.sees:
+                return
+            # A server that hides files lists nothing, too. So that counts only where it has shown a file before.
+            is_empty = _has_no_files(session, directory)
+            if self._learned.sees or (is_empty and self._learned.has_shown_files):
                 return
             # A file that could not be deleted serves the next runs, too.
             path = self._learned.refusing("delete")
@@ -141,6 +145,7 @@ class KnownDirectories:
                 session.store(path, [b"\n"])
             is_seen = session.size(path, thoroughly=True) is not None
             self._learned.refused("delete", GRANTED if session.delete(path) else path)
+            self._learned.has_shown_files = is_seen
         if not is_seen:
             raise shows_nothing("The server does not report existing files, so nothing could be proven.")
 

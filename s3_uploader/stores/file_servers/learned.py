@@ -66,6 +66,15 @@ class Learned:
     def takes_no_hidden_names(self, refused: bool) -> None:
         self.put("hidden-names", "refused" if refused else "")
 
+    @property
+    def has_shown_files(self) -> bool:
+        """Whether the server has shown a test file, in this run or an earlier one."""
+        return self.get("shows-files") == "yes"
+
+    @has_shown_files.setter
+    def has_shown_files(self, shown: bool) -> None:
+        self.put("shows-files", "yes" if shown else "")
+
     def refusing(self, permission: str) -> str:
         """The path of our file where a permission was refused; ``GRANTED`` if it was not refused; empty if unknown."""
         return self.get(f"refuses-{permission}")

@@ -140,6 +140,7 @@ class Prover:
                 code="Truncated",
                 retryable=True,
             )
+        session.learned.has_shown_files = False
         return shows_nothing(
             f"The {session.protocol} server accepted {self._address}, but does not report it, so nothing is proven."
         )
