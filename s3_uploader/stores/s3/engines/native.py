@@ -387,7 +387,9 @@ class NativeEngine:
         for exchange in exchanges:
             exchange.finish(self._ending)
 
-    def _no_addresses(self, detail: str) -> None:
+    def _no_addresses(self, detail: str, is_of_this_machine: bool = False) -> None:
         kind = TransportFailure.NAME if self.endpoint.proxy is None else TransportFailure.PROXY
+        if is_of_this_machine:
+            kind = TransportFailure.RESOURCES
         while self._pending:
             self._pending.popleft().finish(Failure(kind, detail))

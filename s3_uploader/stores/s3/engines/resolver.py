@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from s3_uploader.core.control import start_thread
+from s3_uploader.core.errors import lacks_descriptors
 from s3_uploader.stores.s3.engines.connection import Address
 
 _LAST_SECONDS = 60.0
@@ -20,11 +21,12 @@ class Addresses:
     """Looks up names on a thread of its own, because that may take long. Belongs to the thread that runs the loop.
 
     :param call: has a function called on that thread.
-    :param failed: called there with the reason if there are no addresses.
+    :param failed: called there if there are no addresses: with the reason, and whether this machine lacks a thread or
+        descriptor to look them up.
     """
 
     def __init__(
-        self, *, call: Callable[[Callable[[], None]], None], failed: Callable[[str], None], look_up: LookUp | None
+        self, *, call: Callable[[Callable[[], None]], None], failed: Callable[[str, bool], None], look_up: LookUp | None
     ) -> None:
         self._call = call
         self._failed = failed
@@ -47,7 +49,7 @@ class Addresses:
                 arguments = (host, port, self._forgotten)
                 start_thread(threading.Thread(target=self._find, args=arguments, name="s3-resolve", daemon=True))
             except RuntimeError as error:
-                self._none(f"{host}: {error}")
+                self._none(f"{host}: {error}", is_of_this_machine=True)
         return False
 
     def next(self, *, now: float) -> list[Address]:
@@ -86,20 +88,21 @@ class Addresses:
             addresses = self._look_up(host, port)
         except (OSError, UnicodeError) as error:
             detail = f"{host}: {getattr(error, 'strerror', None) or error}"
-            self._call(lambda: self._none(detail))
+            is_of_this_machine = lacks_descriptors(error)
+            self._call(lambda: self._none(detail, is_of_this_machine=is_of_this_machine))
         else:
             self._call(lambda: self._found(addresses[:_MOST_ADDRESSES], forgotten))
 
     def _found(self, addresses: list[Address], forgotten: int) -> None:
         self._looking_since = None
         if not addresses:
-            self._failed("it has no address")
+            self._failed("it has no address", False)
         elif forgotten == self._forgotten:
             self._known = (time.monotonic(), addresses)
 
-    def _none(self, detail: str) -> None:
+    def _none(self, detail: str, *, is_of_this_machine: bool) -> None:
         self._looking_since = None
-        self._failed(detail)
+        self._failed(detail, is_of_this_machine)
 
 
 def _look_up(host: str, port: int) -> list[Address]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -21,6 +22,11 @@ class Loop:
         self.calls: list[Callable[[], None]] = []
         self.came = threading.Event()
         self.failures: list[str] = []
+        self.of_this_machine: list[str] = []
+
+    def fail(self, detail: str, is_of_this_machine: bool) -> None:
+        """Keep the reason, and what this machine lacked."""
+        (self.of_this_machine if is_of_this_machine else self.failures).append(detail)
 
     def call(self, function: Callable[[], None]) -> None:
         """Keep it."""
@@ -35,7 +41,7 @@ class Loop:
 
 def addresses_of(loop: Loop, look_up: Callable[[str, int], list[Address]] | None) -> Addresses:
     """A resolver of that loop."""
-    return Addresses(call=loop.call, failed=loop.failures.append, look_up=look_up)
+    return Addresses(call=loop.call, failed=loop.fail, look_up=look_up)
 
 
 def test_dead_addresses_come_last() -> None:
@@ -81,7 +87,7 @@ def test_a_name_server_that_does_not_answer() -> None:
 
 
 def test_no_thread_for_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be started a name is not resolved, and that is said."""
+    """Where no thread can be started a name is not resolved; that is said, and not blamed on the name."""
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -90,7 +96,21 @@ def test_no_thread_for_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = Loop()
     addresses = addresses_of(loop, None)
     assert not addresses.known("host.example", 443, now=0)
-    assert loop.failures == ["host.example: can't start new thread"]
+    assert (loop.failures, loop.of_this_machine) == ([], ["host.example: can't start new thread"])
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EINVAL])
+def test_no_descriptor_for_a_look_up(number: int) -> None:
+    """Nor is a lack of descriptors blamed on the name."""
+
+    def refuse(host: str, port: int) -> list[Address]:
+        raise OSError(number, "no")
+
+    loop = Loop()
+    addresses_of(loop, refuse).known("host.example", 443, now=0)
+    loop.turn()
+    assert bool(loop.of_this_machine) is (number == errno.EMFILE)
+    assert loop.failures + loop.of_this_machine == ["host.example: no"]
 
 
 def test_many_addresses() -> None:
