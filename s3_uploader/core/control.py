@@ -91,7 +91,7 @@ class StopRequest:
         self.requests += 1
         if self.signal_number is None:
             self.signal_number = signal_number
-        self._wake()
+        self.wake()
 
     def request_first(self) -> None:
         """Make the first request if there is none. A second one would cancel what the first one lets finish.
@@ -100,9 +100,10 @@ class StopRequest:
         lock: a signal handler might find it held by the thread that it has interrupted.
         """
         self.requests = self.requests or 1
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Call the subscribers without a request."""
         # A copy: another thread may subscribe meanwhile.
         for wake in tuple(self._subscribers):
             wake()

@@ -267,9 +267,10 @@ class Pipeline:
         """Stop all workers within a bounded time."""
         workers.dismiss_idle()
         if not self._stop.requests:
-            workers.stop()
+            workers.end_run()
         if self.ending.reason is RunEnd.DESTINATION:
-            workers.stop()
+            for _ in range(2):
+                workers.stop()
         until = self._clock.monotonic() + self._drain_seconds + 2 * _CANCEL_SECONDS
         workers.finish(self._answers.wait, go_on=lambda: self._clock.monotonic() < until)
 

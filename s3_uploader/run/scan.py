@@ -78,6 +78,10 @@ class Ending:
             return None
         return max(0.01, self._max_runtime_seconds - (self._clock.monotonic() - self.began))
 
+    def end(self, reason: RunEnd) -> None:
+        """End the run without an error; may be called from another thread."""
+        self.reason = self.reason or reason
+
     def abandon(self, reason: RunEnd, error: Exception) -> None:
         """End the run for an error; the first one counts."""
         self.is_due()

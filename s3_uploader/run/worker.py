@@ -24,8 +24,9 @@ from s3_uploader.run.assembly import limits_of, make_settlement, make_store, rec
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.place import Place, build_layout
 from s3_uploader.run.run import scan_of
+from s3_uploader.run.scan import Ending
 from s3_uploader.run.special_stores import store_maker
-from s3_uploader.run.worker_pipe import GO, READY, SIGNALS, Frames, Outcome, Task, send
+from s3_uploader.run.worker_pipe import GO, OVER, READY, SIGNALS, Frames, Outcome, Task, send
 from s3_uploader.spool import lock_file
 from s3_uploader.spool.open_file import Sightings
 from s3_uploader.spool.root import SpoolRoot
@@ -111,6 +112,8 @@ class _Leader:
         self._decided = threading.Event()
         self._has_said_go = False
         self.stop = StopRequest()
+        self._ending: Ending | None = None
+        self._is_over = False
         try:
             start_thread(threading.Thread(target=self._listen, name="leader", daemon=True))
         except RuntimeError as error:
@@ -126,11 +129,22 @@ class _Leader:
         self._decided.wait()
         return self._has_said_go
 
+    def ends(self, ending: Ending) -> None:
+        """Let the leader decide when the run takes in no more files."""
+        self._ending = ending
+        if self._is_over:
+            ending.end(RunEnd.BUDGET)
+
     def _listen(self) -> None:
         try:
             while said := os.read(self._read_from, 1):
                 if said == GO:
                     self._has_said_go = True
+                elif said == OVER:
+                    self._is_over = True
+                    if self._ending is not None:
+                        self._ending.end(RunEnd.BUDGET)
+                    self.stop.wake()
                 else:
                     self.stop.request(signal.SIGTERM)
                 self._decided.set()
@@ -165,6 +179,7 @@ def _work(task: Task, tell: Telling, leader: _Leader) -> Outcome:
                 return _nothing_done(sightings)
             scan = scan_of(place, context, task.max_runtime_seconds)
             scan.ending.started_at = task.started_at
+            leader.ends(scan.ending)
             confirm = _confirmed(task, root)
             settlement = make_settlement(place, context, ledger, store, scan, task.run, confirm_lock=confirm)
             ship(place, context, store, settlement, sightings, limits, scan=scan)

@@ -16,8 +16,11 @@ import msgspec
 from s3_uploader.config.schema import Config
 from s3_uploader.core.model import FailureBucket
 
-GO, STOP = b"g", b"s"
-"""The leader's commands after the task. The end of the pipe means that the leader has died."""
+GO, STOP, OVER = b"g", b"s", b"o"
+"""The leader's commands after the task: begin; a request to stop; the run takes in no more files.
+
+The end of the pipe means that the leader has died.
+"""
 READY = "ready"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals by which all processes are told to stop. A worker leaves them to its leader, from its first moment on."""

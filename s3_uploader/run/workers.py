@@ -31,7 +31,7 @@ from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration
 from s3_uploader.run.scan import Ending
 from s3_uploader.run.settlement import Settlement
-from s3_uploader.run.worker_pipe import GO, READY, STOP, Outcome, Task
+from s3_uploader.run.worker_pipe import GO, OVER, READY, STOP, Outcome, Task
 from s3_uploader.spool.layouts.base import Layout
 from s3_uploader.spool.open_file import Sightings
 
@@ -268,6 +268,11 @@ class Workers:
         """
         for worker in self._workers:
             worker.order(STOP)
+
+    def end_run(self) -> None:
+        """Tell all workers that the run takes in no more files, so that they count those that they leave."""
+        for worker in self._workers:
+            worker.order(OVER)
 
     def have_lost_one(self) -> bool:
         """Whether one died, so that the spool is scanned once more, where files that workers left are counted."""

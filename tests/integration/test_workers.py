@@ -373,6 +373,17 @@ def test_a_destination_that_refuses_ends_all_processes(site: Site) -> None:
     assert [problem["cause"] for problem in problems] == ["credentials"]
 
 
+def test_what_is_left_is_counted_by_all(site: Site) -> None:
+    """A run whose time is over before everything is shipped tells, like one of one process, how many files wait."""
+    site.fill(1500)
+    process = site.start("run", "--log-format", "json", "--max-runtime", "8")
+    at_work(site, process)
+    code, errors = site.wait(process)
+    report = json.loads(errors.splitlines()[-1])["report"]
+    assert (code, report["ended_by"]) == (0, "budget"), errors
+    assert report["backlog"] == len(site.left()) > FILES
+
+
 def test_a_watch_is_divided_too(site: Site) -> None:
     """A pass over many files uses several processes, and the next pass begins with one again."""
     process = site.start("watch", "--quiet", "--interval", "0.5")

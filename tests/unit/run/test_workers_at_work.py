@@ -189,6 +189,9 @@ class ReadyWorkers:
     def stop(self) -> None:
         """See :class:`Workers`."""
 
+    def end_run(self) -> None:
+        """See :class:`Workers`."""
+
     def dismiss_idle(self) -> None:
         """See :class:`Workers`."""
 
