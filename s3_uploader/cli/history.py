@@ -239,7 +239,7 @@ def _print_failed_table(
     if uploads:
         print_lines([f"{f'hour ({zone_name()})':16}  {'failed':>14}  error, location"])
     for kind, count in uploads:
-        error = ", ".join(shown_text(word) for word in (kind.code, kind.location) if word)
+        error = ", ".join(filter(None, (shown_text(kind.code), shown_name(kind.location))))
         print_lines([f"{local_time(kind.hour * 3600.0)[:16]}  {counted(count, 'upload'):>14}  {error}"])
     for run in runs:
         if not run_count:

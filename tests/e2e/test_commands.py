@@ -165,7 +165,7 @@ class TestHistory:
     def test_failed_files(self, site: Site) -> None:
         """A file that fails is named with its error, and can be selected by its location."""
         archive = site.ship_to_directory()
-        for room in ("attic", "bedroom"):
+        for room in ("attic", r"bed\room"):
             path = f"{room}/2020/11/29/20/50-topic.dat"
             site.file(path, b"ours")
             (archive / path).parent.mkdir(parents=True)
@@ -173,7 +173,7 @@ class TestHistory:
         assert site.run().code == 1
         *uploads, run, one, other = objects_in(site.run("history", "--failed", "--json").stdout)
         assert [(row["kind"], row["code"], row["location"], row["failed_uploads"]) for row in uploads] == [
-            ("uploads", "Conflict", room, 1) for room in ("attic", "bedroom")
+            ("uploads", "Conflict", room, 1) for room in ("attic", r"bed\room")
         ]
         files = (one, other)
         assert (run["kind"], run["failed_files"]) == ("run", 2)
@@ -182,7 +182,9 @@ class TestHistory:
         count, row = csv.DictReader(io.StringIO(finished.stdout))
         assert (count["location"], count["failed_uploads"]) == ("attic", "1")
         assert row["path"] == "attic/2020/11/29/20/50-topic.dat"
-        assert "exists already with other content" in site.run("history", "--failed").stdout
+        table = site.run("history", "--failed").stdout
+        assert "exists already with other content" in table
+        assert r"Conflict, bed\\room" in table  # a name, escaped like the others
 
     def test_what_contradicts_is_refused(self, shipped: Site) -> None:
         """--failed, --totals and --limit do not go together."""
