@@ -37,7 +37,9 @@ _MEANINGS = {
     ),
     Origin.CLOCK: Meaning(Cause.CLOCK),
     Origin.FULL: Meaning(
-        Cause.DISK_FULL, remedy="Make room at the destination; then `run --retry` retries the waiting files at once."
+        Cause.DISK_FULL,
+        remedy="Make room at the destination; then `run --retry` retries the waiting files at once.",
+        blames_file=False,
     ),
     Origin.UNREACHABLE: Meaning(Cause.DESTINATION, passes=True),
     Origin.PROXY: Meaning(

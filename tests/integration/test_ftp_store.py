@@ -722,14 +722,35 @@ def test_cancel_leaves_nothing(server: PyFtpServer, opened: Callable[..., FtpSto
     assert server.files() == {}
 
 
-@pytest.mark.parametrize("reply", ["452 Insufficient storage space.", "552 Quota exceeded."])
-def test_full_server(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, reply: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        ("STOR", "452 Insufficient storage space."),
+        ("STOR", "552 Quota exceeded."),
+        ("STOR", "550 /d/.x: No space left on device"),  # no inodes: ProFTPD
+        ("STOR", "553 Can't open that file: No space left on device"),  # Pure-FTPd
+        ("STOR", "451 /d/x: Disk quota exceeded"),
+        ("MKD", "550 /d: No space left on device"),
+    ],
+)
+def test_full_server(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path, command: str, reply: str
+) -> None:
     """A server without room for even a byte ends the run, with a hint, and keeps no half file."""
-    server.fault("STOR", "reply", reply, times=100)
+    server.fault(command, "reply", reply, times=100)
     with pytest.raises(StoreError, match="Make room there") as caught:
-        put(opened(), tmp_path, "a", b"x" * 100)
+        put(opened(), tmp_path, "d/a", b"x" * 100)
     assert (caught.value.scope, caught.value.code) == (Scope.DESTINATION, reply[:3])
+    assert caught.value.origin is Origin.FULL
     assert server.files() == {}
+
+
+def test_a_name_that_speaks_of_room(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:
+    """What a server says of a file is its reason, not the name before it."""
+    server.fault("MKD", "reply", "550 /no space left on device: Permission denied", times=100)
+    with pytest.raises(StoreError, match="Check the permissions of the FTP user") as caught:
+        put(opened(), tmp_path, "no space left on device/a", b"x")
+    assert caught.value.origin is not Origin.FULL
 
 
 def test_full_in_mid_file(server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path) -> None:

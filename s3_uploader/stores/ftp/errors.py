@@ -8,7 +8,7 @@ from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.file_servers.base import without_descriptors
-from s3_uploader.stores.ftp.replies import FULL, Lost, Refused
+from s3_uploader.stores.ftp.replies import Lost, Refused
 
 _OF_STEP = {
     "connect": Origin.SERVER,
@@ -90,7 +90,7 @@ def _refused_login(error: Refused, *, server: str, user: str, path: str, tls: bo
 
 def _origin_of_login(error: Refused) -> Origin:
     """The origin by the step of the login, because servers use many numbers for the same refusal."""
-    if error.code < 500 or error.is_for_now or error.code in (*FULL, 522):
+    if error.code < 500 or error.is_for_now or error.lacks_room or error.code == 522:
         return error.origin
     if error.step == "login" and error.origin is Origin.SETTING:
         return Origin.SETTING  # the server insists on TLS
@@ -123,7 +123,7 @@ def transfer_error(error: Refused | Lost, *, address: str) -> StoreError:
 def _refused_transfer(error: Refused, address: str) -> StoreError:
     message = f"The FTP server refuses the upload to {address}: {error.text}."
     code = error.code
-    if code in FULL:
+    if error.lacks_room:
         return StoreError(message, code=str(code), hint="Make room there.", origin=Origin.FULL)
     if code in (425, 522):
         # Servers that require resumed TLS sessions also answer 522 (ProFTPD: 425).

@@ -25,8 +25,17 @@ __all__ = ["Lost", "Refused"]
 
 UNKNOWN_COMMAND = (500, 502, 504)
 """Reply codes for a command that the server does not know."""
-FULL = (452, 552)
+_FULL = (452, 552)
 """Reply codes for a full disk: 452 is temporary, 552 concerns the account or one file."""
+_MAY_BE_FULL = (450, 451, 550, 553, 554)
+"""Codes with which servers pass on why their system has refused a file or directory (ProFTPD, Pure-FTPd, pyftpdlib)."""
+_NO_ROOM = re.compile(
+    r"\b(?:no space left(?: on (?:the )?(?:device|disk))?|"
+    r"(?:not enough|insufficient) (?:disk |storage )?space(?: on the disk)?|"
+    r"(?:disk )?quota (?:is )?exceeded|(?:disk|device|file ?system) (?:is )?full)[\s.!]*\Z",
+    re.I,
+)
+"""The reason at the end of a reply; before it there may be the name of the file, with any words in it."""
 _TOO_MANY = re.compile(
     r"\b(?:too many|max(?:imum)?\b.{0,20}\b(?:clients|connections|users|logins|sessions|hosts)|"
     r"limit\b.{0,20}\b(?:reached|exceeded)|try (?:again )?later)\b",
@@ -74,12 +83,17 @@ class Refused(file_servers.Refused):
     @property
     def may_be_the_name(self) -> bool:
         """550 and similar codes."""
-        return self.code in (450, 501, 550, 551, 553)
+        return self.code in (450, 501, 550, 551, 553) and not self.lacks_room
 
     @property
     def may_be_of_all(self) -> bool:
         """550 and 553, in answer to a new file or directory."""
-        return self.code in (550, 553) and self.verb in ("STOR", "MKD")
+        return self.code in (550, 553) and self.verb in ("STOR", "MKD") and not self.lacks_room
+
+    @property
+    def lacks_room(self) -> bool:
+        """Whether the disk, its inodes or a quota are used up, by the number of the reply or by its words."""
+        return self.code in _FULL or (self.code in _MAY_BE_FULL and _NO_ROOM.search(self.reply) is not None)
 
     @property
     def is_of_a_directory(self) -> bool:
@@ -99,7 +113,7 @@ class Refused(file_servers.Refused):
     @property
     def origin(self) -> Origin:
         """The origin by the number of the reply (RFC 959, RFC 4217). 4xx is temporary."""
-        if self.code in FULL:
+        if self.lacks_room:
             return Origin.FULL
         if self.is_for_now:
             return Origin.UNREACHABLE

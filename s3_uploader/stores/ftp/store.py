@@ -21,7 +21,7 @@ from s3_uploader.stores.ftp.errors import transfer_error
 from s3_uploader.stores.ftp.learned import FtpLearned
 from s3_uploader.stores.ftp.locking import append_line
 from s3_uploader.stores.ftp.renaming import make_sure_of_rename
-from s3_uploader.stores.ftp.replies import FULL, Lost, Refused
+from s3_uploader.stores.ftp.replies import Lost, Refused
 from s3_uploader.stores.ftp.server import Server
 from s3_uploader.stores.ftp.session import Session, Settings
 from s3_uploader.stores.ftp.upload import FtpUpload
@@ -92,7 +92,7 @@ class FtpStore(FileServerStore[Session]):
 
     def may_be_full(self, refused: base.Refused) -> bool:
         """Whether a refusal may mean that the disk is full."""
-        return isinstance(refused, Refused) and refused.code in FULL
+        return isinstance(refused, Refused) and refused.lacks_room
 
     def _prepare(self, session: Session) -> None:
         if self._temporary_names != "none":
