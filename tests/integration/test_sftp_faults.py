@@ -25,7 +25,9 @@ from s3_uploader.core.errors import (
     StoreError,
     UploadCancelled,
 )
+from s3_uploader.core.meanings import meaning_of
 from s3_uploader.core.model import OnConflict, Proof
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.file_servers import listing
 from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.listing import CannotList
@@ -86,6 +88,30 @@ def test_too_few_descriptors_for_the_loop(bench: Bench, monkeypatch: pytest.Monk
     monkeypatch.setattr(loop, "insist_on_descriptors", refuse)
     with pytest.raises(StoreError, match="too many files open for another connection to 127"):
         bench.new_store().open()
+
+
+@pytest.mark.parametrize("request_name", ["mkdir", "open", "write", "rename"])
+@pytest.mark.parametrize(("free_inodes", "free_bytes"), [(3, 1 << 30), (1000, 4096)])
+def test_a_disk_that_was_full_a_moment_ago(
+    scripted_sftp: ScriptedSftpServer, bench: Bench, request_name: str, free_inodes: int, free_bytes: int
+) -> None:
+    """A failure without a reason on a disk on which hardly anything is free is a full disk, and no file's fault."""
+
+    async def room(request: Request) -> Any:
+        return asyncssh.SFTPVFSAttrs(
+            bsize=1, frsize=1, blocks=1 << 40, bfree=free_bytes, bavail=free_bytes, files=1 << 20, ffree=free_inodes,
+            favail=free_inodes, fsid=1, flags=0, namemax=255,
+        )  # fmt: skip
+
+    store = bench.opened()
+    bench.put(store, "before", b"x")
+    scripted_sftp.always("statvfs", room)
+    scripted_sftp.always("link", FAILURE)
+    scripted_sftp.always(request_name, FAILURE)
+    with pytest.raises(StoreError, match="nothing is free there") as caught:
+        bench.put(store, "d/a", CONTENT)
+    assert caught.value.origin is Origin.FULL
+    assert not meaning_of(caught.value.origin).blames_file
 
 
 # ---------------------------------------------------------------------------------------------- lost on the way

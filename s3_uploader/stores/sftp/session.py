@@ -23,6 +23,10 @@ _ATTRIBUTES_BYTES = 40
 _HASHES = "check-file"
 _ASKED, _NONE = "asked", "none"
 
+_FEW_INODES = 64
+_LITTLE = 1 << 20
+"""What may be free for a moment on a disk that was full: inodes and bytes."""
+
 
 class Session(SftpConnection):
     """One session. One thread uses it at a time; only :meth:`interrupt` may be called from another one."""
@@ -104,7 +108,8 @@ class Session(SftpConnection):
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file. OpenSSH does not overwrite an existing file; other servers do."""
-        self.run(self.sftp.rename(os.fsencode(old), os.fsencode(new)), "rename")
+        with self._telling_full():
+            self.run(self.sftp.rename(os.fsencode(old), os.fsencode(new)), "rename")
 
     def replace(self, old: str, new: str) -> None:
         """Rename a file and overwrite an existing one (``posix-rename@openssh.com``)."""
@@ -114,13 +119,13 @@ class Session(SftpConnection):
         """Give a file a second, free name (``hardlink@openssh.com``)."""
         self.run(self.sftp.link(os.fsencode(old), os.fsencode(new)), "hardlink")
 
-    def free_bytes(self) -> int | None:
-        """The free space for this user (``statvfs@openssh.com``), if the server reports it; 0 without free inodes."""
+    def free_bytes(self, *, inodes: int = 1) -> int | None:
+        """The free space for this user (``statvfs@openssh.com``), if the server reports it; 0 with fewer inodes."""
         try:
             found = self.run(self.sftp.statvfs(os.fsencode(self.base)), "statvfs")
         except Refused:
             return None
-        has_inodes = not found.files or found.favail
+        has_inodes = not found.files or found.favail >= inodes
         # Some file systems report no sizes.
         return None if not found.blocks else int(found.bavail) * int(found.frsize) if has_inodes else 0
 
@@ -189,12 +194,17 @@ class Session(SftpConnection):
 
     @contextlib.contextmanager
     def _telling_full(self) -> Iterator[None]:
-        """Turn a failure without a reason into "no space" if the disk is full, for which version 3 has no status."""
+        """Turn a failure without a reason into "no space" if the disk is full, for which version 3 has no status.
+
+        Other uploads may have freed a little since, with their temporary files.
+        """
         try:
             yield
         except Refused as refused:
-            if refused.code == FAILURE and self.usable and self.free_bytes() == 0:
-                raise Refused(NO_SPACE, f"{refused.reason} (nothing is free there)", refused.request) from None
+            if refused.code == FAILURE and self.usable:
+                free = self.free_bytes(inodes=_FEW_INODES)
+                if free is not None and free < _LITTLE:
+                    raise Refused(NO_SPACE, f"{refused.reason} (nothing is free there)", refused.request) from None
             raise
 
     def _has_hashes(self) -> bool:

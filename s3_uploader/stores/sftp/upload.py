@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from s3_uploader.core.errors import ConflictError, StoreError
 from s3_uploader.stores.file_servers import base
 from s3_uploader.stores.file_servers.upload import FileUpload, no_right_to_rename
-from s3_uploader.stores.sftp.errors import UNSUPPORTED, Refused
+from s3_uploader.stores.sftp.errors import NO_SPACE, UNSUPPORTED, Refused
 from s3_uploader.stores.sftp.session import Session
 
 _NO_LINKS = "hardlink"
@@ -72,7 +72,7 @@ class SftpUpload(FileUpload[Session]):
         if session.is_directory(self._decision.path(session, self._key)):
             return ConflictError(f"{self._site.address(self._key)} is a directory.")
         is_rename = refused.request in ("rename", "posix-rename")
-        if not is_rename or session.size(self.temporary_path) is None:
+        if not is_rename or refused.code == NO_SPACE or session.size(self.temporary_path) is None:
             return refused
         return no_right_to_rename(session, refused, self._site.address(self._key))
 
