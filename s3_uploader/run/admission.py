@@ -42,6 +42,7 @@ class Admission:
     :param sightings: what earlier runs have seen of files whose writers may be on other hosts.
     :param removable: checks whether a file could be removed afterwards; ``None`` if files stay.
     :param claims: where ready files are taken by rename, if several uploaders share the spool.
+    :param may_replace: whether the upload of a file may replace an object.
     :param reads_utf8: whether names of files are read as UTF-8; ``None``: as this process does.
     """
 
@@ -53,6 +54,7 @@ class Admission:
         known_failure: Callable[[str], FailingRow | None],
         is_remembered: Callable[[OpenFile], bool] | None,
         claims: Claims | None = None,
+        may_replace: Callable[[Candidate], bool] = lambda candidate: False,
         sleep: Callable[[float], None] = time.sleep,
         removable: Removable | None = None,
         sightings: Sightings | None = None,
@@ -63,6 +65,7 @@ class Admission:
         self._known_failure = known_failure
         self._is_remembered = is_remembered
         self._claims = claims
+        self._may_replace = may_replace
         self._sleep = sleep
         self._removable = removable
         self._sightings = sightings
@@ -90,7 +93,7 @@ class Admission:
         try:
             left = self._refuse_unremovable(file) or self._second_look(file, now)
             if left is None and self._claims is not None:
-                left = self._claims.take_open(file)
+                left = self._claims.take_open(file, may_replace=self._may_replace(candidate))
         except BaseException:
             file.close()
             raise

@@ -158,13 +158,14 @@ def ship(
 
     :param begun: the scan, if it was begun already.
     """
-    clock = context.clock
+    clock, routes = context.clock, build_routes(place.config)
     admission = Admission(
         place.root,
         settle_seconds=limits.settle_seconds,
         known_failure=settlement.failed_now if context.retries else settlement.known_failure,
         is_remembered=settlement.is_remembered if settlement.keeps else None,
         claims=claims,
+        may_replace=routes.may_replace,
         sleep=clock.sleep,
         removable=None if settlement.keeps else Removable(place.root),
         sightings=sightings,
@@ -178,7 +179,7 @@ def ship(
         stop=context.stop,
         beat=context.beat,
         limits=limits,
-        routes=build_routes(place.config),
+        routes=routes,
         admission=admission,
         scan_trigger=context.scan_trigger,
         make_workers=make_workers,

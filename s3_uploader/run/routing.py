@@ -61,6 +61,10 @@ class Routes:
             return Target(prefix + candidate.key + compressed.compression.suffix, compressed)
         return Target(prefix + candidate.key, rule.options)
 
+    def may_replace(self, candidate: Candidate) -> bool:
+        """Whether the upload of a file may replace any object."""
+        return self(candidate).options.on_conflict is OnConflict.OVERWRITE
+
     @property
     def options(self) -> list[PutOptions]:
         """All upload options that occur, compressed or not."""

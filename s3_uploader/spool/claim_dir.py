@@ -58,7 +58,11 @@ def _is_left_behind(claim: str) -> bool:
 
 def claims_in(claim_dir: str, spool: SpoolRoot) -> list[str]:
     """The names of all claims on files of a spool, sorted. Empty if the directory cannot be read."""
-    mark = mark_of(claim_dir, spool)
+    return claims_with(claim_dir, mark_of(claim_dir, spool))
+
+
+def claims_with(claim_dir: str, mark: str) -> list[str]:
+    """:func:`claims_in` for the spool of a mark."""
     return sorted(name for name, of in _entries(claim_dir) if of in (mark, _ANY_SPOOL))
 
 

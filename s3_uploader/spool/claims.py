@@ -28,9 +28,9 @@ from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.renaming import rename_without_replacing
-from s3_uploader.spool.claim_dir import FILES, LOCK, UNFINISHED, claims_in, mark_of
+from s3_uploader.spool.claim_dir import FILES, LOCK, UNFINISHED, claims_in, claims_with, mark_of
 from s3_uploader.spool.open_file import OpenFile, is_being_written
-from s3_uploader.spool.root import Names, SpoolRoot, original_name, taken_names
+from s3_uploader.spool.root import Names, SpoolRoot, original_name, taken_name, taken_names
 
 _TRIES = 10
 _CACHED_DIRECTORIES = 16
@@ -60,7 +60,8 @@ class Claims:
                     "no file can be claimed by a rename.",
                     hint="Put claim_dir beside the spool.",
                 )
-            self._name, self._lock = _make(claim_dir, mark_of(claim_dir, spool))
+            self._mark = mark_of(claim_dir, spool)
+            self._name, self._lock = _make(claim_dir, self._mark)
         except OSError as error:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise SpoolError(
@@ -103,15 +104,19 @@ class Claims:
             self._held.add((candidate.directory, candidate.name))
         return True
 
-    def take_open(self, file: OpenFile) -> tuple[Left, str] | None:
+    def take_open(self, file: OpenFile, *, may_replace: bool = False) -> tuple[Left, str] | None:
         """Claim an open file; returns why it cannot be claimed.
 
         It is opened first, so that a file that is not ready is left alone: a producer that looks for it by name must
         find it, and a rename there and back would wake every uploader that watches the spool.
 
+        :param may_replace: its upload may replace an object. Then it waits for the files of its name that are claimed.
+            They are older, because they had left the spool when it was opened.
         :raises OSError: if this process has too many files open, which says nothing about this one.
         """
         candidate = file.candidate
+        if may_replace and self._has_any(candidate):
+            return Left.POSTPONED, "an older one of its name is claimed"
         try:
             if not self.take(candidate):
                 return Left.VANISHED, "another uploader has it"
@@ -135,6 +140,27 @@ class Claims:
                 raise
             return Left.UNREADABLE, error.strerror or str(error)
         return None if file.fingerprint.same_content_as(before) else (Left.FRESH, "it is being changed")
+
+    def _has_any(self, candidate: Candidate) -> bool:
+        """Whether any uploader, alive or not, has a file of the same name.
+
+        A file whose name is too long for a private one does not wait: an abandoned one could not be put back beside it.
+
+        :raises OSError: if this process has too many files open.
+        """
+        original = original_name(candidate.name)
+        if taken_name(original) is None:
+            return False
+        for claim in claims_with(self._claim_dir, self._mark):
+            try:
+                names = os.listdir(os.path.join(self._claim_dir, claim, FILES, *candidate.directory))
+            except OSError as error:
+                if error.errno in OUT_OF_DESCRIPTORS:
+                    raise
+                continue  # it has no such directory, or is another user's
+            if any(original_name(name) == original for name in names):
+                return True
+        return False
 
     def give_back(self, candidate: Candidate) -> None:
         """Put a claimed file back into the spool if it still exists; never overwrites a newer file of its name.

@@ -196,6 +196,28 @@ def test_paused_uploader(tmp_path: Path, server: FaultServer) -> None:
     assert server.most_concurrent_writes() == 1
 
 
+def test_an_older_file_that_another_has_claimed_goes_first(tmp_path: Path, server: FaultServer) -> None:
+    """With ``overwrite`` a newer file waits for an older one of its name, even if its uploader is killed."""
+    shared = Queue(tmp_path, server)
+    shared.settings["on_conflict"] = "overwrite"
+    shared.config.write_text(json.dumps(shared.settings))
+    shared.fill(1)
+    server.faults.add(hang())
+    killed = shared.start()
+    until = time.monotonic() + 30
+    while not server.counts()["PutObject"] and time.monotonic() < until:
+        time.sleep(0.01)
+    (shared.spool / "0/0/0").write_bytes(b"newer")
+    shared.run()
+    assert (shared.spool / "0/0/0").read_bytes() == b"newer"
+    killed.kill()
+    killed.communicate()
+    for _ in range(3):
+        shared.run()
+    assert server.objects() == {"0/0/0": b"newer"}
+    assert not shared.has_files()
+
+
 def test_two_spools_with_one_claim_directory(tmp_path: Path, server: FaultServer) -> None:
     """What a killed uploader of one spool has claimed is never shipped to the destination of another spool."""
     shared, other = Queue(tmp_path, server), Queue(tmp_path / "other", server)

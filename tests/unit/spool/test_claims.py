@@ -489,7 +489,7 @@ class TestMaking:
 class TestIntake:
     """A file is claimed only when it is ready, and looked at again when it is claimed."""
 
-    def admit(self, root: SpoolRoot, claims: Claims) -> OpenFile | tuple[Left, str]:
+    def admit(self, root: SpoolRoot, claims: Claims, *, may_replace: bool = False) -> OpenFile | tuple[Left, str]:
         """Ask for the only candidate."""
         (found,) = TreeLayout(settle_seconds=10, globs=NO_GLOBS).scan(root, Skips())
         assert isinstance(found, Candidate)
@@ -499,9 +499,65 @@ class TestIntake:
             known_failure=lambda path: None,
             is_remembered=lambda file: False,
             claims=claims,
+            may_replace=lambda candidate: may_replace,
             sleep=lambda seconds: None,
         )
         return admission.decide(found, now=NOW)
+
+    @pytest.mark.parametrize("own", [False, True])
+    @pytest.mark.parametrize("older", ["x", ".x.s3u", ".x.s3u2"])
+    def test_one_that_may_replace_an_object_waits_for_older_ones(
+        self, root: SpoolRoot, spool: Path, working: Path, claims: Claims, older: str, own: bool
+    ) -> None:
+        """Where objects may be replaced, an older file of the same name that is claimed has to be uploaded before."""
+        other = Claims(root, str(working))
+        write(spool / f"a/{older}", "older")
+        holder = claims if own else other
+        assert holder.take(candidate("a/x", name=older))
+        write(spool / "a/x", "newer")
+        answer = self.admit(root, claims, may_replace=True)
+        assert answer == (Left.POSTPONED, "an older one of its name is claimed")
+        assert paths_below(spool) == {"a/x"}
+        holder.give_back(candidate("a/x", name=older))
+        other.close()
+        assert len(paths_below(spool)) == 2
+
+    def test_one_without_a_private_name_does_not_wait(
+        self, root: SpoolRoot, spool: Path, working: Path, claims: Claims
+    ) -> None:
+        """An abandoned file of a very long name comes back only when the newer one has gone, so that one goes on."""
+        name = "n" * 251
+        other = Claims(root, str(working))
+        write(spool / name, "older")
+        assert other.take(candidate(name))
+        write(spool / name, "newer")
+        file = self.admit(root, claims, may_replace=True)
+        assert isinstance(file, OpenFile)
+        other.give_back(candidate(name))
+        other.close()
+        assert (spool / name).read_text() == "older"
+        file.close()
+
+    def test_claims_that_nobody_can_look_into(
+        self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those of another user are passed over; without a descriptor nothing is claimed."""
+        write(spool / "a/x")
+        real, code = os.listdir, errno.EACCES
+
+        def listdir(path: str) -> list[str]:
+            if "files" in path:
+                raise OSError(code, os.strerror(code))
+            return real(path)
+
+        monkeypatch.setattr(os, "listdir", listdir)
+        file = self.admit(root, claims, may_replace=True)
+        assert isinstance(file, OpenFile)
+        file.close()
+        code = errno.EMFILE
+        with pytest.raises(OSError, match="Too many open files"):
+            self.admit(root, claims, may_replace=True)
+        assert paths_below(spool) == {"a/x"}
 
     def test_ready(self, root: SpoolRoot, spool: Path, claims: Claims) -> None:
         """A ready file is opened and claimed, unchanged by the claim, and returns to the spool when it is closed."""
