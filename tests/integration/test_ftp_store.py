@@ -41,6 +41,7 @@ from s3_uploader.stores.file_servers import holder, parts
 from s3_uploader.stores.ftp import control, transfers
 from s3_uploader.stores.ftp.data import DataConnection
 from s3_uploader.stores.ftp.replies import Lost
+from s3_uploader.stores.ftp.replies import Refused as FtpRefused
 from s3_uploader.stores.ftp.session import Session
 from s3_uploader.stores.ftp.store import FtpStore
 from tests.integration.lock_support import kill_while_locking
@@ -1149,6 +1150,22 @@ def test_check_of_missing_rights(root: Path, letter: str, right: str) -> None:
     assert f"permission to {right}" in advice
     if letter not in "lw":
         assert advice.count("permission to ") == 1
+
+
+@pytest.mark.parametrize("temporary_names", ["auto", "hidden", "none"])
+def test_check_of_a_full_server(server: PyFtpServer, monkeypatch: pytest.MonkeyPatch, temporary_names: str) -> None:
+    """``check`` says that a full server is full, and leaves none of the empty files that are all it takes."""
+    store = Session.store
+
+    def without_room(self: Session, path: str, chunks: Any, **options: Any) -> None:
+        store(self, path, [b""], **options)
+        raise FtpRefused("452 No space left on device", "STOR")
+
+    monkeypatch.setattr(Session, "store", without_room)
+    findings = new_store(server, temporary_names=temporary_names).check(now=time.time())
+    (error,) = (finding for finding in findings if finding.severity is Severity.ERROR)
+    assert error.meaning == "Make room there."
+    assert server.files() == {}
 
 
 def test_check_of_a_right_that_proof_needs(root: Path) -> None:

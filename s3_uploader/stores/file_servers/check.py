@@ -13,6 +13,7 @@ from typing import TypeVar
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.check_limits import Steps, hurried
@@ -113,6 +114,7 @@ def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[F
     try:
         session.store(path, [content])
     except Refused:
+        session.delete(path)  # a full disk leaves an empty file
         return  # an earlier finding reports that
     try:
         with hurried(session):
@@ -173,10 +175,11 @@ def _round_trip(
                 "Incomplete files are visible under names that end in .s3-uploader-part.",
             )
     except Refused as refused:
-        advice = "Give the user permission to write"
-        if temporary_names == "hidden":
+        advice = "Make room there" if refused.origin is Origin.FULL else "Give the user permission to write"
+        if temporary_names == "hidden" and refused.origin is not Origin.FULL:
             advice += ", or set temporary_names to visible if the server takes no names with a dot"
         yield Finding(Severity.ERROR, server, f"a file cannot be written: {refused.text}", f"{advice}.")
+        probes.remove()
         return
     try:
         with hurried(session):
@@ -219,8 +222,8 @@ class _Probes:
         path = self.name()
         try:
             self._session.store(path, [content])
-        except Refused:
-            if temporary_names != "auto":
+        except Refused as refused:
+            if temporary_names != "auto" or refused.origin is Origin.FULL:
                 raise
             self.hidden = False
             path = self.name()
