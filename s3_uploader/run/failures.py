@@ -168,7 +168,7 @@ class Failures:
         try:
             taken = take(file.home, file)
             if isinstance(taken, Detached):
-                give_back(file.home, file, taken)
+                give_back(self._root, file, taken)
                 file.look_again()
             if self._on_success.move_to is not None:
                 self._on_success.move_to.try_out(file)

@@ -317,7 +317,7 @@ class SecondCopies:
             try:
                 return True if taken.private == file.candidate.name else self._is_there(receipt)
             finally:
-                give_back(file.home, file, taken)
+                give_back(self._root, file, taken)
                 _look_again(file)
         except OSError:
             return True

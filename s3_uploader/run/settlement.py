@@ -375,7 +375,7 @@ class Settlement:
         """Give a kept file its name if an earlier run was killed while it looked for a second copy."""
         if original_name(file.candidate.name) != file.candidate.name:
             with contextlib.suppress(OSError):
-                give_back(file.home, file, Detached(file.candidate.name, file.fingerprint))
+                give_back(self._root, file, Detached(file.candidate.name, file.fingerprint))
 
     def abandon(self) -> None:
         """Release proven files that cannot be recorded; the files stay."""

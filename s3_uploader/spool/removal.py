@@ -141,10 +141,15 @@ def move_taken(root: SpoolRoot, file: OpenFile, taken: Detached, target: MoveTar
     return _after_a_last_look(root, file, taken, put_there), moved_to
 
 
-def give_back(root: SpoolRoot, file: OpenFile, taken: Detached) -> None:
-    """Give a taken file its old name again, unless its producer has made a new one meanwhile."""
+def give_back(spool: SpoolRoot, file: OpenFile, taken: Detached) -> None:
+    """Give a taken file its old name again, unless its producer has made a new one meanwhile.
+
+    A leftover stays one while a newer one of its name is in the spool: with that name it would count as the newest.
+    """
+    name = original_name(file.candidate.name)
     with contextlib.suppress(FileNotFoundError):
-        _give_back(root.directory(file.candidate.directory), taken.private, original_name(file.candidate.name))
+        if name == file.candidate.name or not _has_newer_leftover(spool, file):
+            _give_back(file.home.directory(file.candidate.directory), taken.private, name)
 
 
 def remove(root: SpoolRoot, file: OpenFile) -> Left | None:
@@ -226,6 +231,15 @@ def _take(directory: int, name: str) -> str:
                 raise
             return name
     raise FileExistsError(errno.EEXIST, "leftovers have all its private names", name)
+
+
+def _has_newer_leftover(spool: SpoolRoot, file: OpenFile) -> bool:
+    candidate = file.candidate
+    for name in taken_names(original_name(candidate.name)):
+        with contextlib.suppress(FileNotFoundError):
+            if (spool.stat(candidate.directory, name).st_mtime_ns, name) > (candidate.mtime_ns, candidate.name):
+                return True
+    return False
 
 
 def _is_same(directory: int, name: str, fingerprint: Fingerprint) -> bool:
@@ -320,7 +334,7 @@ class RemovalBatch(Generic[_What]):
                 reason = why_not(file, what)
                 if reason is not None:
                     with contextlib.suppress(OSError):
-                        give_back(file.home, file, outcome)
+                        give_back(self._root, file, outcome)
                     self._taken[index] = file, what, reason
 
     def dispose(self, *, changed: Callable[[_What], None] = lambda what: None) -> None:

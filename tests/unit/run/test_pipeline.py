@@ -522,6 +522,22 @@ class TestSuperseded:
         assert harness.names() == {"a/.1.s3u", "a/1"}
         assert harness.store.objects == {"a/1": b"new"}
 
+    @pytest.mark.parametrize("older", [".1.s3u", ".1.s3u2"])
+    def test_of_several_leftovers_that_are_kept_only_the_newest_gets_its_name(
+        self, harness: Harness, older: str
+    ) -> None:
+        """With ``keep`` an older one that got the name would count as the newest, and be uploaded once more."""
+        harness.on_success = SuccessPolicy(keep=True)
+        harness.on_conflict = OnConflict.OVERWRITE
+        (newer,) = {".1.s3u", ".1.s3u2"} - {older}
+        harness.write(f"a/{older}", b"old", age=7200)
+        harness.write(f"a/{newer}", b"new", age=3600)
+        shipped = [harness.run().shipped for _ in range(5)]
+        assert shipped[3:] == [0, 0]
+        assert harness.names() == {f"a/{older}", "a/1"}
+        assert (harness.base / "a/1").read_bytes() == b"new"
+        assert harness.store.objects == {"a/1": b"new"}
+
     @pytest.mark.parametrize("kind", ["directory", "link", "pipe"])
     def test_only_a_file_is_a_leftover(self, harness: Harness, kind: str) -> None:
         """Nothing else that has the private name of a file is waited for: nobody would ever upload it."""

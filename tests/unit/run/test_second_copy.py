@@ -259,6 +259,27 @@ def test_not_confirmed(tmp_path: Path, error: Exception | None) -> None:
     assert harness.records.failing_rows["x"].code == "NotConfirmed"
 
 
+@pytest.mark.parametrize("older", [".x.s3u", ".x.s3u2"])
+def test_not_confirmed_beside_a_newer_leftover(tmp_path: Path, older: str) -> None:
+    """A leftover whose object is not seen again does not get its name, or it would replace the newer one's content."""
+    store = Forgetful()
+    store.error = StoreError("no way", code="Down")
+    store.objects["x"] = b"old"
+    harness = Harness(tmp_path, store=store)
+    harness.on_conflict = OnConflict.OVERWRITE
+    (newer,) = {".x.s3u", ".x.s3u2"} - {older}
+    harness.write(older, "old", age=7200)
+    harness.write(newer, "new", age=3600)
+    assert harness.run().failed == 1
+    assert harness.names() == {older, newer}
+    harness.store = FakeStore()
+    for _ in range(3):
+        harness.clock.seconds += 1000
+        harness.run()
+    assert harness.names() == set()
+    assert harness.store.objects == {"x": b"new"}
+
+
 class Mute(FakeStore):
     """It does not answer the second look, and meanwhile the run is stopped."""
 
