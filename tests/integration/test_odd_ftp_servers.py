@@ -248,6 +248,68 @@ def test_answer_to_a_whole_file_is_lost(root: Path, begin: Begin) -> None:
         assert len([command for command in server.sent("STOR") if "names" not in command]) == 1
 
 
+@pytest.mark.parametrize("attempts", [1, 5])
+def test_answer_to_a_whole_file_at_its_name_is_lost(root: Path, begin: Begin, attempts: int) -> None:
+    """A file that was sent straight to its name is not taken for a failed upload later, in this upload or the next."""
+    options = {"temporary_names": "none", "timeout_seconds": 0.5, "retry_attempts": attempts}
+    with odd_ftp_server(root, Oddities(silent_after_data=1)) as server:
+        with opened(server, **options) as store:
+            if attempts == 1:
+                with pytest.raises(StoreError, match="connection was lost"):
+                    begin(store, "large", b"x" * 100_000).result(60)
+            assert begin(store, "large", b"x" * 100_000).result(60).already_there
+            assert server.files() == {"large": b"x" * 100_000}
+        assert server.files() == {"large": b"x" * 100_000}
+
+
+def test_directly_to_a_name_that_somebody_takes(root: Path, begin: Begin) -> None:
+    """What the server refuses to replace is not removed either, where files are sent straight to their names."""
+
+    def somebody_is_quicker(session: OddSession, command: str, argument: bytes) -> bool:
+        if command != "STOR" or argument != b"/a":
+            return False
+        (root / "a").write_bytes(b"somebody's")
+        session.say("553 a file of that name exists")
+        return True
+
+    odd = Oddities(before=somebody_is_quicker)
+    with odd_ftp_server(root, odd) as server, opened(server, temporary_names="none") as store:
+        with pytest.raises(StoreError, match="a file of that name exists"):
+            begin(store, "a", b"content").result(60)
+        assert server.files() == {"a": b"somebody's"}
+
+
+def test_existing_file_of_which_a_command_says_it_is_busy(root: Path, begin: Begin) -> None:
+    """A 450 to SIZE does not say that there is no such file, so that none is replaced."""
+
+    def is_busy(session: OddSession, command: str, argument: bytes) -> bool:
+        if command != "SIZE" or argument != b"/a":
+            return False
+        session.say("450 busy")
+        return True
+
+    (root / "a").write_bytes(b"other")
+    with odd_ftp_server(root, Oddities(before=is_busy)) as server, opened(server) as store:
+        with pytest.raises(ConflictError):
+            begin(store, "a", b"content").result(60)
+        assert server.files() == {"a": b"other"}
+
+
+@pytest.mark.parametrize("reply", ["425 no data connection", "426 transfer aborted", "451 local error"])
+def test_listing_that_breaks_off_shows_no_absence(root: Path, begin: Begin, reply: str) -> None:
+    """Where only listings show files, nothing is replaced while the server cannot list."""
+    (root / "a").write_bytes(b"other")
+    refuses = dict.fromkeys(("SIZE", "MLST", "MLSD"), "502 not implemented")
+    odd = Oddities(refuses=refuses, features=())
+    options = {"temporary_names": "none", "retry_attempts": 2}
+    with odd_ftp_server(root, odd) as server, opened(server, **options) as store:
+        begin(store, "before", b"x").result(60)
+        refuses["LIST"] = reply
+        with pytest.raises(StoreError, match=reply[4:]):
+            begin(store, "a", b"content").result(60)
+        assert server.files() == {"a": b"other", "before": b"x"}
+
+
 @pytest.mark.rotated("without")
 @pytest.mark.parametrize(
     "told",
@@ -408,6 +470,16 @@ def test_beginning_of_a_killed_upload(root: Path, begin: Begin) -> None:
         with pytest.raises(ConflictError):
             begin(store, "b", b"content").result(60)
         assert server.files() == {"a": b"content", "b": b"other", "c": b"content"}
+
+
+def test_file_of_which_the_server_says_it_is_empty(root: Path, begin: Begin) -> None:
+    """A wrong length of 0 does not make another's file the beginning of ours."""
+    (root / "a").write_bytes(b"other")
+    odd = Oddities(size_told=lambda size, _: 0 if size == 5 else size, refuses={"MLST": "500 unknown"})
+    with odd_ftp_server(root, odd) as server, opened(server, temporary_names="none") as store:
+        with pytest.raises(ConflictError):
+            begin(store, "a", b"content").result(60)
+        assert server.files() == {"a": b"other"}
 
 
 DROP_BOX = dict.fromkeys(

@@ -146,6 +146,16 @@ def test_a_name_that_was_given_without_an_answer(
     assert scripted_sftp.files() == {"before": b"x", "key": CONTENT}
 
 
+def test_a_file_at_its_name_without_an_answer(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """A file that was sent straight to its name is not taken for a failed upload when it is found there."""
+    store = bench.opened(temporary_names="none")
+    bench.put(store, "before", b"x")
+    scripted_sftp.once("close", hang_up_afterwards)
+    assert bench.put(store, "key", CONTENT).already_there
+    store.close(timeout=3)
+    assert scripted_sftp.files() == {"before": b"x", "key": CONTENT}
+
+
 def test_a_replacement_without_an_answer(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
     """So is one that takes the place of an older file of the same length, of which the length says nothing."""
     store = bench.opened()

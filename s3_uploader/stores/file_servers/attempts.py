@@ -150,6 +150,9 @@ class Attempts(Generic[_Session]):
             if upload.scratch and session.usable:
                 remove(session, upload.scratch)
                 upload.scratch = ""
+        if self._site.temporary_names == "none":
+            # On a later connection a complete file may have that name. A beginning of ours is replaced.
+            upload.temporary_path = ""
 
     def _takes_nothing(self, session: _Session, refused: Refused) -> bool:
         """Whether nothing can be written even in the directory above all files, so that this file's is not at fault."""

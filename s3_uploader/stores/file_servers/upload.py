@@ -171,8 +171,12 @@ class FileUpload(ABC, Generic[_Session]):
         return self._decision.receipt(target.key, proof)
 
     def _store_directly(self, session: _Session, path: str) -> None:
-        self.temporary_path = path
-        session.store(path, self._content.chunks(session.algorithm))
+        # Only when the server takes the file: what it refuses to replace is another writer's, and must not be removed.
+        def chunks() -> Iterator[bytes]:
+            self.temporary_path = path
+            yield from self._content.chunks(session.algorithm)
+
+        session.store(path, chunks())
 
     def _look_before(self, session: _Session, directory: str, key: str) -> None:
         """Check that the server reports existing files, and keeps the name."""

@@ -38,7 +38,8 @@ class Session(TransferConnection):
                 reply = self.command(f"{command} {wire(path)}")
             except Refused as refused:
                 if refused.code in _ABSENT:
-                    if not thoroughly:
+                    # 450 is a file that is busy, or none.
+                    if not (thoroughly or refused.is_for_now):
                         return None
                     denied.append(command)
                 elif refused.code in UNKNOWN_COMMAND:
@@ -140,6 +141,8 @@ class Session(TransferConnection):
         try:
             self.listing(directory or "/", compare, most=_MOST_LISTED_BYTES)
         except Refused as refused:
+            if refused.is_for_now and not refused.is_absence:
+                raise  # a listing that broke off does not show that a file is absent
             if refused.code in UNKNOWN_COMMAND:
                 self.learned.lacks.add("LIST")
             return None

@@ -7,8 +7,6 @@ other servers do not; then the look directly before it protects an existing file
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from s3_uploader.core.errors import ConflictError, StoreError
 from s3_uploader.stores.file_servers import base
 from s3_uploader.stores.file_servers.upload import FileUpload, no_right_to_rename
@@ -75,11 +73,3 @@ class SftpUpload(FileUpload[Session]):
         if not is_rename or refused.code == NO_SPACE or session.size(self.temporary_path) is None:
             return refused
         return no_right_to_rename(session, refused, self._site.address(self._key))
-
-    def _store_directly(self, session: Session, path: str) -> None:
-        # Only when the file is ours: another writer's file of that name must not be removed.
-        def chunks() -> Iterator[bytes]:
-            self.temporary_path = path
-            yield from self._content.chunks(session.algorithm)
-
-        session.store(path, chunks())
