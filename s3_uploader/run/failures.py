@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import SIMULATED, ConflictError, OutOfResources, StoreError, lacking, remedy_of
+from s3_uploader.core.errors import SIMULATED, OutOfResources, StoreError, lacking, remedy_of
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left, RunCounters
 from s3_uploader.core.origins import Origin, recalled
@@ -111,13 +111,15 @@ class Failures:
             self._counters.count_waiting(upload.file.candidate)
             self.tell(upload, error)
             return
-        from s3_uploader.core.meanings import meaning_of
+        from s3_uploader.core.meanings import meaning_of, of_one_file
 
         candidate = upload.file.candidate
         row = self._failing_row(upload, error)
         disposition = "kept"
         if meaning_of(error.origin).blames_file:
-            disposition = self._dispose(upload, row.attempts, is_conflict=isinstance(error, ConflictError))
+            # Nothing is wrong with the file, and what is wrong can be put right.
+            is_safe = of_one_file(error.origin) in (Origin.CONFLICT, Origin.FILE_RIGHT)
+            disposition = self._dispose(upload, row.attempts, may_delete=not is_safe)
         if disposition == "kept":
             self._counters.count_waiting(candidate)
             self._unrecorded.append(row)
@@ -224,9 +226,9 @@ class Failures:
             random=self._random,
         )
 
-    def _dispose(self, upload: FileTask, attempts: int, *, is_conflict: bool) -> str:
+    def _dispose(self, upload: FileTask, attempts: int, *, may_delete: bool) -> str:
         policy = self._on_failure
-        deletes = policy.delete and not is_conflict
+        deletes = policy.delete and may_delete
         if attempts < policy.attempts or (policy.move_to is None and not deletes):
             return "kept"
         # What failed is the content that was opened: whatever has its name by now is a different matter.

@@ -816,6 +816,20 @@ class TestOnFailure:
         assert harness.told(UploadFailed)[0].disposition == "kept"
         assert harness.store.objects == {"x": b"other content"}
 
+    @pytest.mark.parametrize("origin", [Origin.FILE_RIGHT, Origin.CREDENTIALS, Origin.DIRECTORY])
+    def test_a_missing_permission_deletes_nothing(self, harness: Harness, tmp_path: Path, origin: Origin) -> None:
+        """Nor is anything wrong with a file that may not be stored; it is moved where that is asked for."""
+        harness.on_failure = FailurePolicy(delete=True)
+        for name in ("x", "y"):
+            harness.write(name)
+        harness.store.fault("x", failing(origin=origin), failing(origin=origin))
+        assert harness.run().exit_code == 1
+        assert harness.names() == {"x"}
+        harness.on_failure = FailurePolicy(move_to=MoveTarget(str(tmp_path / "failed")))
+        harness.clock.seconds += 100
+        harness.run()
+        assert (tmp_path / "failed/x").exists()
+
     def test_a_conflict_is_moved_where_that_is_asked_for(self, harness: Harness, tmp_path: Path) -> None:
         """Who has failures moved finds conflicts there too, with their content."""
         harness.on_failure = FailurePolicy(move_to=MoveTarget(str(tmp_path / "failed")))
