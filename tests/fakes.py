@@ -529,6 +529,7 @@ class Harness:
                 settle_seconds=10,
                 known_failure=self.settlement.known_failure,
                 is_remembered=self.settlement.is_remembered,
+                is_done=self.settlement.remembers,
                 sleep=clock.sleep,
                 removable=None if self.settlement.keeps else Removable(root),
             ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from s3_uploader.core.control import Clock, why_settling
 from s3_uploader.core.errors import DestinationBusy, StoreError, lacks_memory
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS
-from s3_uploader.core.model import Candidate, Left, OnConflict, RunEnd
+from s3_uploader.core.model import Candidate, Fingerprint, Left, OnConflict, RunEnd
 from s3_uploader.core.text import counted, names_are_utf8
 from s3_uploader.run.in_flight import FileTask, open_store
 from s3_uploader.spool.layouts.base import OlderFiles
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
     from s3_uploader.stores.base import Store
 
+_HAS_OLDER = Left.POSTPONED, "a run that was killed has left an older one of its name"
 _NOT_UTF8 = (
     "this program reads names of files in an encoding other than UTF-8, so the key would not have the bytes of the "
     "name; start it with PYTHONUTF8=1 or under a UTF-8 locale"
@@ -43,6 +44,7 @@ class Admission:
     :param removable: checks whether a file could be removed afterwards; ``None`` if files stay.
     :param claims: where ready files are taken by rename, if several uploaders share the spool.
     :param may_replace: whether the upload of a file may replace an object.
+    :param is_done: see :class:`s3_uploader.spool.layouts.base.OlderFiles`.
     :param reads_utf8: whether names of files are read as UTF-8; ``None``: as this process does.
     """
 
@@ -55,6 +57,7 @@ class Admission:
         is_remembered: Callable[[OpenFile], bool] | None,
         claims: Claims | None = None,
         may_replace: Callable[[Candidate], bool] = lambda candidate: False,
+        is_done: Callable[[str, Fingerprint], bool] = lambda path, fingerprint: False,
         sleep: Callable[[float], None] = time.sleep,
         removable: Removable | None = None,
         sightings: Sightings | None = None,
@@ -66,11 +69,17 @@ class Admission:
         self._is_remembered = is_remembered
         self._claims = claims
         self._may_replace = may_replace
+        self._is_done = is_done
         self._sleep = sleep
         self._removable = removable
         self._sightings = sightings
         self.stuck: Reason | None = None
         self._only_ascii = not (names_are_utf8() if reads_utf8 is None else reads_utf8)
+
+    @functools.cached_property
+    def older_files(self) -> OlderFiles:
+        """The older files that go before others."""
+        return OlderFiles(self.root, is_done=self._is_done)
 
     def decide(self, candidate: Candidate, *, now: float) -> OpenFile | tuple[Left, str]:
         """Return the open file if it is ready, else the reason why it is left, with a detail for people.
@@ -93,7 +102,7 @@ class Admission:
         try:
             left = self._refuse_unremovable(file) or self._second_look(file, now)
             if left is None and self._claims is not None:
-                left = self._claims.take_open(file, may_replace=self._may_replace(candidate))
+                left = self._claim(file, self._claims)
         except BaseException:
             file.close()
             raise
@@ -101,6 +110,13 @@ class Admission:
             return file
         file.close()
         return left
+
+    def _claim(self, file: OpenFile, claims: Claims) -> tuple[Left, str] | None:
+        """Claim a file, unless an older one of its name has to go first; returns why it is left."""
+        may_replace = self._may_replace(file.candidate)
+        if may_replace and self.older_files.exist(file.candidate):
+            return _HAS_OLDER
+        return claims.take_open(file, may_replace=may_replace)
 
     def _refuse_unremovable(self, file: OpenFile) -> tuple[Left, str] | None:
         """Do not send a file that cannot be removed: it would be sent again and again."""
@@ -194,10 +210,6 @@ class Intake:
         self.passed_over: set[str] = set()
         self._counted_until = clock.now()
         self._is_divided = False
-
-    @functools.cached_property
-    def _older_files(self) -> OlderFiles:
-        return OlderFiles(self._admission.root, is_done=self._settlement.remembers)
 
     def is_full(self) -> bool:
         """Whether no more files may be in flight now."""
@@ -322,10 +334,9 @@ class Intake:
         copies, file, leftovers = self._settlement.second_copies, task.file, self._settlement.leftovers
         copies.suspect(file)
         if task.options.on_conflict is OnConflict.OVERWRITE and file.descriptor >= 0:
-            if self._older_files.exist(file.candidate):
-                leftovers.leave(
-                    file.candidate, Left.POSTPONED, "a run that was killed has left an older one of its name"
-                )
+            # A claimed file was asked about before, but meanwhile another uploader may have put an older one back.
+            if self._admission.older_files.exist(file.candidate):
+                leftovers.leave(file.candidate, *_HAS_OLDER)
                 return False
             copies.protect(file, task.key)
         if file.descriptor >= 0 and copies.refusal is None:

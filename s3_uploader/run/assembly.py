@@ -166,6 +166,7 @@ def ship(
         is_remembered=settlement.is_remembered if settlement.keeps else None,
         claims=claims,
         may_replace=routes.may_replace,
+        is_done=settlement.remembers,
         sleep=clock.sleep,
         removable=None if settlement.keeps else Removable(place.root),
         sightings=sightings,

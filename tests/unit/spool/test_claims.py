@@ -489,10 +489,12 @@ class TestMaking:
 class TestIntake:
     """A file is claimed only when it is ready, and looked at again when it is claimed."""
 
-    def admit(self, root: SpoolRoot, claims: Claims, *, may_replace: bool = False) -> OpenFile | tuple[Left, str]:
-        """Ask for the only candidate."""
-        (found,) = TreeLayout(settle_seconds=10, globs=NO_GLOBS).scan(root, Skips())
-        assert isinstance(found, Candidate)
+    def admit(
+        self, root: SpoolRoot, claims: Claims, *, may_replace: bool = False, name: str = ""
+    ) -> OpenFile | tuple[Left, str]:
+        """Ask for the only candidate, or the one with that name."""
+        every = TreeLayout(settle_seconds=10, globs=NO_GLOBS).scan(root, Skips())
+        (found,) = (each for each in every if isinstance(each, Candidate) and name in ("", each.name))
         admission = Admission(
             root,
             settle_seconds=10,
@@ -521,6 +523,22 @@ class TestIntake:
         holder.give_back(candidate("a/x", name=older))
         other.close()
         assert len(paths_below(spool)) == 2
+
+    def test_one_that_waits_for_an_older_one_in_the_spool_stays_under_its_name(
+        self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A rename there and back would wake every uploader that watches the spool, this one too, without end."""
+        write(spool / "x", "newer")
+        write(spool / ".x.s3u", "older")
+
+        def take(candidate: Candidate) -> bool:
+            raise AssertionError("it was claimed")
+
+        monkeypatch.setattr(claims, "take", take)
+        answer = self.admit(root, claims, may_replace=True, name="x")
+        assert answer == (Left.POSTPONED, "a run that was killed has left an older one of its name")
+        with pytest.raises(AssertionError):
+            self.admit(root, claims, may_replace=True, name=".x.s3u")
 
     def test_one_without_a_private_name_does_not_wait(
         self, root: SpoolRoot, spool: Path, working: Path, claims: Claims
