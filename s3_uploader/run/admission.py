@@ -209,7 +209,6 @@ class Intake:
         self.store_is_open = False
         self.passed_over: set[str] = set()
         self._counted_until = clock.now()
-        self._is_divided = False
 
     def is_full(self) -> bool:
         """Whether no more files may be in flight now."""
@@ -220,15 +219,15 @@ class Intake:
 
     def narrow(self, parts: int) -> None:
         """Reduce the limits to this process's part."""
-        self.begin_again()
-        self._is_divided = True
         self._max_bytes_in_flight //= parts
 
-    def begin_again(self) -> None:
-        """Prepare for another scan in the same run: pass over the files that are in flight."""
+    def begin_again(self, *, knows_all: bool) -> None:
+        """Prepare for another scan in the same run: pass over the files that are in flight.
+
+        :param knows_all: no worker has tried files and died, so that nobody has counted those that failed.
+        """
         self.passed_over = self._flight.paths()
-        # Of what fails from then on this process may not know: a worker may have tried it, and died.
-        if not self._is_divided:
+        if knows_all:
             self._counted_until = self._clock.now()
 
     def has_many_open(self) -> bool:

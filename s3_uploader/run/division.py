@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -52,7 +53,15 @@ def workers_of(place: Place, context: RunContext, scan: SpoolScan, run: int, loc
     """
     if not may_be_divided(place.config, context):
         return None
-    division = Division(place, run=run, lock_file=lock.lock_file, ending=scan.ending, retries=context.retries)
+    trigger = context.scan_trigger
+    division = Division(
+        place,
+        run=run,
+        lock_file=lock.lock_file,
+        ending=scan.ending,
+        retries=context.retries,
+        look_seconds=None if trigger is None else trigger.poll_seconds,
+    )
     return Workers(division, locks=lock.descriptors(), emit=context.emit, counters=scan.counters)
 
 
@@ -62,14 +71,25 @@ class Division:
     :param run: the number of the run in the ledger.
     :param lock_file: descriptor of the spool's lock file, -1 without one.
     :param ending: of the run: when it began, and what is left of its time.
+    :param look_seconds: see :class:`~s3_uploader.run.worker_pipe.Task`.
     """
 
-    def __init__(self, place: Place, *, run: int, lock_file: int, ending: Ending, retries: bool) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        run: int,
+        lock_file: int,
+        ending: Ending,
+        retries: bool,
+        look_seconds: float | None = None,
+    ) -> None:
         self._place = place
         self._run = run
         self._lock_file = lock_file
         self._ending = ending
         self._retries = retries
+        self._look_seconds = look_seconds
         self._own = place.share or Share(0, 1)
         self._effort = Effort()
 
@@ -110,9 +130,9 @@ class Division:
             destination=msgspec.structs.replace(destination, max_concurrency=connections),
         )
 
-    def layout(self, of: int) -> Layout:
+    def layout(self, of: int, *, done: Sequence[int] = ()) -> Layout:
         """The leader's view of the spool."""
-        return build_layout(self.config(0, of))
+        return build_layout(self.config(0, of), also=[self.share(number, of) for number in done])
 
     def task(self, number: int, of: int) -> Task:
         """The task of a worker."""
@@ -125,6 +145,7 @@ class Division:
             of=of,
             max_runtime_seconds=self._ending.seconds_left(),
             retries=self._retries,
+            look_seconds=self._look_seconds,
         )
 
 

@@ -148,8 +148,6 @@ class Pipeline:
             max_bytes_in_flight=limits.max_bytes_in_flight,
         )
 
-    # ---------------------------------------------------------------------------------------------- the run
-
     def run(self, begun: Iterator[Found] | None = None) -> RunReport:
         """Ship the ready files; returns when everything was considered, or when something ended the run.
 
@@ -213,7 +211,7 @@ class Pipeline:
         """Prepare for another scan in the same run, which passes over the files that are in flight."""
         self._settlement.commit()
         self._answers.heed_refusal()
-        self._intake.begin_again()
+        self._intake.begin_again(knows_all=self._workers is None or not self._workers.has_lost_any)
         self._scan.counters.begin_scan()
 
     def _workers_are_due(self) -> bool:
@@ -258,7 +256,7 @@ class Pipeline:
     def _wait_for_workers(self, workers: Workers) -> bool:
         """Wait for all workers; returns whether one of them died before it was done."""
         workers.dismiss_idle()
-        workers.finish(self._answers.wait, go_on=lambda: not self.ending.is_due())
+        workers.finish(self._answers.wait, go_on=lambda: not self.ending.is_due(), meanwhile=self._look_if_due)
         if self.ending.is_due():
             raise RunEnded
         return workers.have_lost_one()
@@ -313,7 +311,7 @@ class Pipeline:
     def _seconds_until_look(self, scan_trigger: ScanTrigger) -> float:
         """Seconds until the next check; 0 if it is time to scan."""
         now = self._clock.monotonic()
-        began = self._flight.oldest() or now
+        began = self._flight.oldest() or self.ending.began
         # A run that always finds new files must end at some time, to be reported. It does wait for one large upload.
         is_too_long = now - self.ending.began > _LONG_RUN_SECONDS and now - began < _LONG_RUN_SECONDS
         if (
@@ -324,9 +322,15 @@ class Pipeline:
             return 1.0
         return max(0.0, max(began, self._looked_at) + _SOON_SECONDS - now)
 
+    def _look_if_due(self) -> None:
+        if self._scan_trigger is not None and self._seconds_until_look(self._scan_trigger) <= 0:
+            self._look_again(self._scan_trigger)
+
     def _look_again(self, scan_trigger: ScanTrigger) -> None:
         scan_trigger.forget()
         self._looked_at = self._clock.monotonic()
+        if self._workers is not None:
+            self._scan.layout = self._workers.layout(self._whole)
         self._begin_again()
         self._take_in(self._scan.begin())
 
@@ -352,8 +356,6 @@ class Pipeline:
         self._beat()
         self._flight.keep_turning()
 
-    # ---------------------------------------------------------------------------------------------- one file
-
     def _consider_deferred(self) -> None:
         """Send the files that failed before: others have shown whether the destination works, or there are none."""
         while self._deferral.failed:
@@ -370,8 +372,6 @@ class Pipeline:
         path = self._scan.root.shown(candidate.directory, candidate.name)
         self._emit(UploadStarted(path, upload.file.fingerprint.size, candidate.data_time))
         self._flight.launch(upload)
-
-    # ---------------------------------------------------------------------------------------------- the end
 
     def _drain(self) -> None:
         """Wait for the uploads in flight: without limit at the end of a run, for a bounded time if it was ended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -88,10 +88,13 @@ def build_globs(config: Config) -> Globs:
     return Globs(include=config.include, exclude=config.exclude)
 
 
-def build_layout(config: Config) -> Layout:
-    """The layout that the configuration names."""
+def build_layout(config: Config, *, also: Sequence[Share] = ()) -> Layout:
+    """The layout that the configuration names.
+
+    :param also: shares whose files are seen beside those of the configuration's own.
+    """
     globs = build_globs(config) if config.include or config.exclude else None
-    own = _own_files(config)
+    own = _own_files(config, also)
     if config.layout == "tree":
         from s3_uploader.spool.layouts.tree import TreeLayout
 
@@ -111,7 +114,7 @@ def build_layout(config: Config) -> Layout:
     )
 
 
-def _own_files(config: Config) -> OwnFiles | None:
+def _own_files(config: Config, also: Sequence[Share]) -> OwnFiles | None:
     if config.share is None:
         return None
     from s3_uploader.config.share import share_of
@@ -121,7 +124,7 @@ def _own_files(config: Config) -> OwnFiles | None:
         return None
     from s3_uploader.spool.layouts.sharing import OwnFiles
 
-    return OwnFiles(share, by_location=config.share_by == "location")
+    return OwnFiles(share, *also, by_location=config.share_by == "location")
 
 
 def move_directory(policy: MoveTo) -> str:

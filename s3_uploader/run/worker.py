@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from s3_uploader.core.control import Clock, StopRequest, start_thread
+from s3_uploader.core.control import Clock, ScanTrigger, StopRequest, start_thread
 from s3_uploader.core.errors import StateError, StoreError, UploaderError
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.model import RunCounters, RunEnd
@@ -169,6 +169,7 @@ def _work(task: Task, tell: Telling, leader: _Leader) -> Outcome:
         beat=tell.beat,
         make_store=store_maker(0.0, bytes_in_flight=_BYTES_IN_FLIGHT // task.of),
         retries=task.retries,
+        scan_trigger=None if task.look_seconds is None else ScanTrigger(poll_seconds=task.look_seconds),
     )
     try:
         with Ledger.open(place.ledger_path, notice=lambda sentence: tell(Notice("warning", sentence))) as ledger:

@@ -37,6 +37,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     :param lock_file: descriptor of the spool's lock file, which stays locked as long as it is open; -1 without one.
     :param of: number of processes of the run, among which its limits are divided.
     :param max_runtime_seconds: the rest of the time budget.
+    :param look_seconds: how often the spool is scanned again while a large file is in flight; ``None``: not at all.
     :param retries: see :class:`~s3_uploader.run.context.RunContext`.
     """
 
@@ -48,6 +49,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     of: int
     max_runtime_seconds: float | None
     retries: bool
+    look_seconds: float | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,8 +66,11 @@ class Plan(Protocol):
     def task(self, number: int, of: int) -> Task:
         """The task of a process by its number, from 1 on; 0 is the leader."""
 
-    def layout(self, of: int) -> Layout:
-        """The leader's view of the spool while workers have the rest."""
+    def layout(self, of: int, *, done: Sequence[int] = ()) -> Layout:
+        """The leader's view of the spool while workers have the rest.
+
+        :param done: the numbers of workers that have ended, whose shares the leader has as well.
+        """
 
 
 class Workers:
@@ -77,6 +80,7 @@ class Workers:
     :param locks: descriptors of the run's locks; ``None`` if workers cannot share them.
     :param emit: called with the workers' events.
     :ivar wake: wakes the leader; set by the leader.
+    :ivar has_lost_any: whether one has died after it had begun.
     """
 
     def __init__(self, plan: Plan, *, locks: Sequence[int] | None, emit: Emit, counters: RunCounters) -> None:
@@ -94,6 +98,7 @@ class Workers:
         self._start_until = 0.0
         self._turned_at = 0.0
         self.lost: list[Worker] = []
+        self.has_lost_any = False
 
     # ---------------------------------------------------------------------------------------------- the begin
 
@@ -179,13 +184,30 @@ class Workers:
 
         return beat_and_turn
 
-    def finish(self, wait: Callable[..., None], *, go_on: Callable[[], bool]) -> None:
+    def finish(
+        self, wait: Callable[..., None], *, go_on: Callable[[], bool], meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
         """Wait until all are done, while ``go_on`` returns ``True``.
 
         :param wait: waits for something to happen, ``at_most`` this many seconds.
+        :param meanwhile: called again and again.
         """
         while self.are_at_work and go_on():
             wait(at_most=_WAIT_SECONDS)
+            meanwhile()
+
+    def layout(self, whole: Layout) -> Layout:
+        """What the leader sees of the spool in another scan: also the shares of workers that are done.
+
+        What these have left is counted again by the leader.
+
+        :param whole: its view without workers.
+        """
+        if not self._begun:
+            return whole
+        done = [number for number, worker in enumerate(self._workers, start=1) if worker.is_over]
+        self._forget_left()
+        return self._plan.layout(self.of, done=done)
 
     def turn(self, ending: Ending) -> None:
         """Handle the workers' messages, and kill a worker that has long been silent."""
@@ -258,6 +280,7 @@ class Workers:
         )
         if self._begun:
             self.lost.append(worker)
+            self.has_lost_any = True
 
     # ---------------------------------------------------------------------------------------------- the end
 
@@ -278,11 +301,14 @@ class Workers:
         """Whether one died, so that the spool is scanned once more, where files that workers left are counted."""
         if not self.lost:
             return False
+        self._forget_left()
+        self.lost.clear()
+        return True
+
+    def _forget_left(self) -> None:
         for worker in self._workers:
             if worker.outcome is not None:
                 worker.outcome.counters.begin_scan()
-        self.lost.clear()
-        return True
 
     def conclude(self, settlement: Settlement) -> None:
         """Kill the remaining workers, and add up all results; files in flight stay in the spool."""

@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,17 +21,19 @@ from typing import Any
 import pytest
 
 from s3_uploader import config
+from s3_uploader.core.shares import Share
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.ledger.together import open_together
 from tests.integration.divided_run import FIRST_QUESTION, SILENT_SECONDS, WORTH_FILES
 from tests.servers.debian import Unavailable
-from tests.servers.fault_script import error
+from tests.servers.fault_script import error, run_before_answer
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
 from tests.servers.memory_group import memory_group
 
 FILES = 160
 FEW_KILLS, KILLS, SHARDS = 5, 200, 2
+PATIENCE = 60.0
 SLOW = 0.1
 """Seconds of an answer: of the files some are left for the workers, however long it takes to start these."""
 
@@ -395,6 +398,33 @@ def test_a_watch_is_divided_too(site: Site) -> None:
     process.send_signal(signal.SIGTERM)
     code, errors = site.wait(process)
     assert (code, errors) == (143, "")
+    site.check_all_shipped()
+
+
+@pytest.mark.rotated("who")
+@pytest.mark.parametrize("who", [0, 1], ids=["leader", "worker"])
+def test_new_files_do_not_wait_for_a_large_one(site: Site, who: int) -> None:
+    """While one process has a slow upload in flight, what a watch finds meanwhile is shipped, whoever's share it is."""
+    slow = next(path for path in sorted(site.made)[-30:] if Share(who, 2).owns(path))
+    released = threading.Event()
+    site.server.faults.add(run_before_answer(lambda: released.wait(PATIENCE) and None).only(key=slow))
+    process = site.start("watch", "--quiet", "--interval", "0.5")
+    at_work(site, process)
+
+    def wait_for(left: set[str]) -> None:
+        until = time.monotonic() + PATIENCE / 2
+        while set(site.left()) != left:
+            assert time.monotonic() < until, site.left()
+            time.sleep(0.05)
+
+    wait_for({slow})
+    site.fill(20)
+    wait_for({slow})
+    assert not released.is_set()
+    released.set()
+    wait_for(set())
+    process.send_signal(signal.SIGTERM)
+    assert site.wait(process) == (143, "")
     site.check_all_shipped()
 
 

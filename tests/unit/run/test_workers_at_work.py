@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from s3_uploader.core.control import StopRequest
+from s3_uploader.core.control import ScanTrigger, StopRequest
 from s3_uploader.core.errors import Scope
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.model import RunCounters
@@ -35,7 +35,7 @@ class Plan:
         """See :class:`workers.Plan`."""
         return SimpleNamespace(config=SimpleNamespace(share=f"{number}/{of}"))  # type: ignore[return-value]
 
-    def layout(self, of: int) -> Layout:
+    def layout(self, of: int, *, done: Sequence[int] = ()) -> Layout:
         """See :class:`workers.Plan`."""
         return None  # type: ignore[return-value]
 
@@ -163,6 +163,7 @@ class ReadyWorkers:
 
     of = 2
     are_at_work = False
+    has_lost_any = False
 
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
@@ -195,8 +196,12 @@ class ReadyWorkers:
     def dismiss_idle(self) -> None:
         """See :class:`Workers`."""
 
-    def finish(self, wait: object, *, go_on: object) -> None:
+    def finish(self, wait: Callable[..., None], *, go_on: object, meanwhile: Callable[[], None]) -> None:
         """See :class:`Workers`."""
+
+    def layout(self, whole: Layout) -> Layout:
+        """See :class:`Workers`."""
+        return whole
 
     def conclude(self, settlement: object) -> None:
         """See :class:`Workers`."""
@@ -303,3 +308,43 @@ def test_what_failed_before_the_workers_begin_is_counted_once(tmp_path: Path, mo
     report = harness.run()
     assert ready.found_at_begin
     assert (report.shipped, report.failed, report.left, report.backlog) == (3, 1, {}, 1)
+
+
+class BusyWorkers(ReadyWorkers):
+    """Workers of which one is at work for a while yet."""
+
+    def finish(self, wait: Callable[..., None], *, go_on: object, meanwhile: Callable[[], None]) -> None:
+        """See :class:`Workers`."""
+        self._harness.write("new", age=60)
+        for _ in range(10):
+            wait(at_most=0.2)
+            meanwhile()
+
+
+def test_new_files_do_not_wait_for_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a worker has a large upload in flight, the leader of a watch ships what it finds meanwhile."""
+    monkeypatch.setattr(pipeline, "WORKERS_FROM", 0)
+    harness = Harness(tmp_path)
+    harness.scan_trigger = ScanTrigger(poll_seconds=1.0)
+    for number, name in enumerate("abcd"):
+        harness.write(name, age=3600 - number)
+    harness.make_workers = lambda: BusyWorkers(harness)  # type: ignore[assignment]
+    assert harness.run().shipped == 5
+    assert harness.names() == set()
+
+
+def test_the_share_of_a_worker_that_is_done_is_the_leaders(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader looks there again, and counts what the worker had left."""
+    whole: Any = object()
+    seen: list[Sequence[int]] = []
+    monkeypatch.setattr(crew.workers, "_plan", SimpleNamespace(layout=lambda of, *, done: seen.append(done)))
+    crew.workers.layout(whole)
+    counters = RunCounters()
+    counters.left["fresh"] = 3
+    monkeypatch.setattr(crew.worker, "outcome", SimpleNamespace(counters=counters))
+    crew.worker.is_over = True
+    crew.workers.layout(whole)
+    assert seen == [[], [1]]
+    assert not counters.left
+    monkeypatch.setattr(crew.workers, "_begun", False)
+    assert crew.workers.layout(whole) is whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ class Plan:
         """See :class:`workers.Plan`."""
         raise AssertionError("a worker was about to be started")
 
-    def layout(self, of: int) -> Layout:
+    def layout(self, of: int, *, done: Sequence[int] = ()) -> Layout:
         """See :class:`workers.Plan`."""
         raise AssertionError("the run was about to be divided")
 

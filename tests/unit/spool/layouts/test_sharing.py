@@ -16,7 +16,7 @@ from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.queue import QueueLayout
 from s3_uploader.spool.layouts.sharing import OwnFiles
 from s3_uploader.spool.layouts.tree import TreeLayout
-from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.spool.root import FILE, Names, SpoolRoot
 from tests.fakes import NO_GLOBS, Skips, write
 
 MakeLayout = Callable[[OwnFiles | None], Layout]
@@ -175,3 +175,19 @@ def test_by_location_of_keys(tmp_path: Path) -> None:
     assert sorted(path for part in parts for path in part) == sorted(os.listdir(tmp_path))
     owners = [{path.split("%2F")[0] for path in part} for part in parts]
     assert sum(map(len, owners)) == 10
+
+
+@pytest.mark.parametrize("by_location", [False, True])
+def test_several_shares_are_seen_together(by_location: bool) -> None:
+    """Two of three shares have the files of both, and the third has the rest."""
+    both, third = (
+        OwnFiles(*shares, by_location=by_location) for shares in ((Share(0, 3), Share(2, 3)), (Share(1, 3),))
+    )
+    names = [f"{number}" for number in range(60)]
+    entries = [(name, FILE) for name in names]
+    for directory in ((), ("den",)):
+        found = [name for own in (both, third) for name, _ in own.entries(directory, entries)]
+        assert sorted(found) == sorted(names)
+    assert {*both.keys(dict(zip(names, names, strict=True))), *third.keys(dict(zip(names, names, strict=True)))} == set(
+        names
+    )
