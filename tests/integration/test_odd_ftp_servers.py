@@ -279,6 +279,25 @@ def test_directly_to_a_name_that_somebody_takes(root: Path, begin: Begin) -> Non
         assert server.files() == {"a": b"somebody's"}
 
 
+def test_two_at_once_directly_to_one_name(root: Path, begin: Begin) -> None:
+    """Of two uploads that go straight to one name, the second does not replace the first."""
+    both_look = threading.Barrier(2, timeout=1)
+
+    def wait(session: OddSession, command: str, argument: bytes) -> bool:
+        if command == "SIZE" and argument == b"/a":
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both_look.wait()
+        return False
+
+    options = {"temporary_names": "none", "max_concurrency": 2}
+    with odd_ftp_server(root, Oddities(before=wait)) as server, opened(server, **options) as store:
+        begin(store, "before", b"x").result(60)
+        contents = [b"one", b"two"]
+        errors = [upload.exception(60) for upload in [begin(store, "a", content) for content in contents]]
+        assert [type(error) for error in errors if error] == [ConflictError]
+        assert server.files() == {"before": b"x", "a": contents[errors.index(None)]}
+
+
 def test_existing_file_of_which_a_command_says_it_is_busy(root: Path, begin: Begin) -> None:
     """A 450 to SIZE does not say that there is no such file, so that none is replaced."""
 

@@ -117,7 +117,7 @@ class Attempts(Generic[_Session]):
             task.pause(pause)
 
     def _attempt(self, task: UploadTask, upload: FileUpload[_Session], key: str, address: str) -> Receipt:
-        with self._pool.session(task) as session:
+        with self._pool.session(task) as session, self._holding_the_name(task, key):
             self._manner.check_key(session, key)
             try:
                 return upload.run(session)
@@ -136,6 +136,12 @@ class Attempts(Generic[_Session]):
                 raise self._manner.transfer_error(lost, address=address) from None
             finally:
                 self._tidy_up(session, upload)
+
+    def _holding_the_name(self, task: UploadTask, key: str) -> contextlib.AbstractContextManager[None]:
+        """Where a file is sent straight to its name, it is ours from the look until a failed upload is removed."""
+        if self._site.temporary_names == "none":
+            return self._site.naming(task, key)
+        return contextlib.nullcontext()
 
     def _tidy_up(self, session: _Session, upload: FileUpload[_Session]) -> None:
         """Remove the temporary file. If the connection was lost, the next attempt or the next run does it."""

@@ -160,13 +160,12 @@ class FileUpload(ABC, Generic[_Session]):
         if self._options.minimum_proof is not Proof.NONE:
             self._look_before(session, directory, target.key)
         path = self._decision.path(session, target.key)
-        with self._site.naming(self._task, target.key):
-            was = target.was
-            if was is not None and session.delete(path):
-                was = None
-            self._store_directly(session, path)
-            self._site.directories.took_a_file = True
-            proof = self._prover.prove(session, path, was=was)
+        was = target.was
+        if was is not None and session.delete(path):
+            was = None
+        self._store_directly(session, path)
+        self._site.directories.took_a_file = True
+        proof = self._prover.prove(session, path, was=was)
         self.temporary_path = ""
         return self._decision.receipt(target.key, proof)
 
