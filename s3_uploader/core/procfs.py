@@ -86,7 +86,7 @@ def is_zombie(pid: int) -> bool:
 def descendants_of(pid: int) -> list[int]:
     """The processes that a process has started, and those that these have started; not those whose parent is gone."""
     children: dict[bytes, list[int]] = {}
-    for each in _pids():
+    for each in processes():
         fields = _stat(each)
         if len(fields) > 1:
             children.setdefault(fields[1], []).append(each)
@@ -123,7 +123,7 @@ def writers_of(path: str, *, seconds: float = 0.5) -> list[tuple[int, str]]:
         return []
     until = time.monotonic() + seconds
     found = []
-    for pid in _pids():
+    for pid in processes():
         if time.monotonic() > until:
             break
         if any(_is_same(link, wanted) and _is_for_writing(pid, link) for link in _descriptors(pid)):
@@ -131,21 +131,18 @@ def writers_of(path: str, *, seconds: float = 0.5) -> list[tuple[int, str]]:
     return found
 
 
-def lockers_of(descriptor: int, *, kind: str, first: int = 0) -> list[int]:
-    """The other processes with a lock on an open file, also those that have inherited it from one that has ended.
+def locks_of(pid: int) -> list[str]:
+    """The lines of :func:`lock_table` about a process, also about locks that it has inherited (``proc_pid_fdinfo(5)``).
 
-    The lines of ``fdinfo`` are ``lock: 1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`` (proc_pid_fdinfo(5)).
-
-    :param first: the first byte that is locked.
+    Nothing is asked about the files themselves, which may lie on a disk that does not answer.
     """
-    wanted = os.fstat(descriptor)
-    found = []
-    for pid in _pids():
-        # Of a file on a dead mount nothing may be asked, so that only a file with such a lock is looked at.
-        if pid != os.getpid() and any(
-            _has_lock(pid, link, wanted.st_ino, kind, first) and _is_same(link, wanted) for link in _descriptors(pid)
-        ):
-            found.append(pid)
+    found: list[str] = []
+    for link in _descriptors(pid):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{os.path.basename(link)}", encoding="ascii", errors="replace") as file:
+                found += [line.removeprefix("lock:") for line in file if line.startswith("lock:")]
+        except OSError:
+            continue
     return found
 
 
@@ -353,7 +350,8 @@ def _stat(pid: int) -> list[bytes]:
         return []
 
 
-def _pids() -> Iterator[int]:
+def processes() -> Iterator[int]:
+    """The numbers of the processes that can be seen."""
     try:
         names = os.listdir("/proc")
     except OSError:
@@ -384,16 +382,3 @@ def _is_for_writing(pid: int, link: str) -> bool:
     except (OSError, StopIteration):
         return False
     return bool(int(flags, 8) & _WRITES)
-
-
-def _has_lock(pid: int, link: str, inode: int, kind: str, first: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/fdinfo/{os.path.basename(link)}", encoding="ascii", errors="replace") as file:
-            locks = [line.split() for line in file if line.startswith("lock:")]
-    except OSError:
-        return False
-    # Of a file system with a device of its own for each volume, as btrfs has, the number of the device is another one.
-    return any(
-        len(fields) > 7 and fields[2] == kind and fields[6].endswith(f":{inode}") and fields[7] == str(first)
-        for fields in locks
-    )

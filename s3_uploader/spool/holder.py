@@ -20,7 +20,8 @@ from s3_uploader.core.procfs import (
     file_system_of,
     is_local,
     lock_table,
-    lockers_of,
+    locks_of,
+    processes,
     start_ticks,
     user_of,
 )
@@ -75,7 +76,12 @@ def locker_of(descriptor: int, *, kind: str = "OFDLCK", first: int = lock_file.F
 
     Workers share the lock of their run, and have it until their uploads in flight are done, also if the run is killed.
     """
-    runs = [run for run in map(from_proc, lockers_of(descriptor, kind=kind, first=first)) if run and run.has_our_name]
+
+    def has_it(pid: int) -> bool:
+        lines = [line for line in locks_of(pid) if line.split()[6:7] == [str(first)]]
+        return pid != os.getpid() and bool(pids_in_kernel_table(descriptor, kind=kind, lines=lines))
+
+    runs = [run for run in map(from_proc, processes()) if run and run.has_our_name and has_it(run.pid)]
     if not runs:
         return None
     leaders = [run for run in runs if _WORKER not in run.command]
@@ -197,14 +203,18 @@ def _holder_in_state_directory(state_dir: str, note: Holder | None) -> Holder | 
     return identify(pids, note) if pids is None or pids else None
 
 
-def pids_in_kernel_table(descriptor: int, *, kind: str = "FLOCK") -> list[int] | None:
+def pids_in_kernel_table(
+    descriptor: int, *, kind: str = "FLOCK", lines: Sequence[str] | None = None
+) -> list[int] | None:
     """The processes that hold a lock of that kind on a file; ``None`` without ``/proc``. 0 is one that cannot be seen.
 
     The lines of ``/proc/locks`` are ``1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`` (proc_locks(5)). Some file
     systems (btrfs, overlayfs) show another device number to ``stat`` than the kernel knows. There only the inode is
     compared if no line has both.
+
+    :param lines: the lines to look at; all of them by default.
     """
-    lines = lock_table()
+    lines = lock_table() if lines is None else lines
     if lines is None:
         return None
     status = os.fstat(descriptor)

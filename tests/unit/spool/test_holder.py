@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import struct
@@ -58,6 +59,26 @@ def test_the_device_counts_where_it_is_that_of_a_mount(
     monkeypatch.setattr(holders, "file_system_of", lambda device: file_system)
     try:
         assert holders.pids_in_kernel_table(descriptor) == pids
+    finally:
+        os.close(descriptor)
+
+
+def test_locks_of_a_process_are_seen_without_a_look_at_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file that it has open may lie on a disk that does not answer, and whoever asked would hang."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    def hang(*arguments: object, **options: object) -> None:
+        raise AssertionError(f"{arguments} was looked at")
+
+    try:
+        monkeypatch.setattr(os, "stat", hang)
+        lines = procfs.locks_of(os.getpid())
+        monkeypatch.undo()
+        assert holders.pids_in_kernel_table(descriptor, lines=lines) == [os.getpid()]
+        assert procfs.locks_of(2**22 + 1) == []
     finally:
         os.close(descriptor)
 
