@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError
+from s3_uploader.core.errors import ConflictError, DestinationBusy, KeyRefused, ProofError, Scope, StoreError
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.ledger.queries import EndpointMemory
@@ -587,6 +587,26 @@ def test_check_of_a_server_that_shows_nothing(root: Path, reply: str, temporary_
         assert errors == ["does not show a file that was just written"]
         assert not [finding for finding in findings if "name" in finding.fact]
         assert server.files() == {}
+
+
+def test_lock_that_is_busy_when_it_is_read(root: Path) -> None:
+    """While the server refuses for a moment to show whose lock it is, nobody believes to hold it."""
+    odd = Oddities(refuses={"RETR": "450 busy"})
+
+    def somebody_is_quicker(session: OddSession, command: str, argument: bytes) -> bool:
+        if command == "APPE":
+            (root / "lock").write_bytes(b"somebody's\n")
+        return False
+
+    odd.before = somebody_is_quicker
+    with odd_ftp_server(root, odd) as server:
+        store = new_store(server, lock_file="lock")
+        with pytest.raises(StoreError, match="cannot be made: 450 busy"):
+            store.open()
+        odd.refuses.clear()
+        with pytest.raises(DestinationBusy):
+            store.open()
+        assert server.files()["lock"].startswith(b"somebody's\n")
 
 
 def test_lock_that_could_not_be_removed(root: Path) -> None:

@@ -638,6 +638,17 @@ def test_a_file_that_comes_between_look_and_name(scripted_sftp: ScriptedSftpServ
     assert scripted_sftp.files() == {"before": b"x", "key": b"somebody's"}
 
 
+def test_a_link_that_leads_nowhere(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """Nor is a link at which no file is found, by a rename where no second name can be given."""
+    (scripted_sftp.root / "key").symlink_to("nowhere")
+    store = bench.opened()
+    bench.put(store, "before", b"x")
+    with pytest.raises(ConflictError, match="symbolic link"):
+        bench.put(store, "key", CONTENT)
+    assert (scripted_sftp.root / "key").is_symlink()
+    assert scripted_sftp.files() == {"before": b"x"}
+
+
 def test_directly_to_a_name_that_somebody_takes(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
     """Without temporary names the server creates the file only if it is not there; somebody's file stays."""
 

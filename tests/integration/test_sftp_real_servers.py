@@ -351,6 +351,8 @@ def test_what_is_no_file(bench: Bench, here: Here, in_the_way: str) -> None:
     with pytest.raises(StoreError) as caught:
         bench.put(store, key, b"content")
     assert caught.value.code != "DiskFull"
+    assert caught.value.scope is not Scope.DESTINATION
+    assert isinstance(caught.value, ConflictError) == (in_the_way in ("directory", "dangling link"))
     assert (caught.value.code == "FileInTheWay") == (in_the_way == "parent is a file")
     bench.put(store, "other", b"content")
     assert os.lstat(place).st_ino == before.st_ino

@@ -110,7 +110,7 @@ class RemoteLock:
         self._notes.add(self._line, self._intent)
         try:
             self._create(session, self._path, content, intent)
-            first = self._first_line(session)
+            first = self._first_line(session, insists=True)
             if first is not None and first != self._line:
                 raise self._busy()
             self._held = True
@@ -201,8 +201,12 @@ class RemoteLock:
             hint = f"{hint} {_FROM_THE_FUTURE}".strip()
         return DestinationBusy(f"Cannot access {self._server} as '{self._name}' lockfile exists.", hint=hint)
 
-    def _first_line(self, session: FileSession) -> str | None:
-        """First line of the lock file; ``None`` if it cannot be read, empty if the file was deleted."""
+    def _first_line(self, session: FileSession, *, insists: bool = False) -> str | None:
+        """First line of the lock file; ``None`` if it cannot be read, empty if the file was deleted.
+
+        :param insists: do without an answer only if the server permits no reading.
+        :raises Refused: if the server is too busy for now to answer that.
+        """
         content = bytearray()
 
         def consume(chunk: bytes) -> None:
@@ -211,8 +215,12 @@ class RemoteLock:
 
         try:
             session.retrieve(self._path, consume, most=_LONGEST)
-        except Refused:
-            return "" if session.size(self._path) is None else None
+        except Refused as refused:
+            if session.size(self._path) is None:
+                return ""
+            if insists and refused.is_for_now:
+                raise
+            return None
         return content.split(b"\n", 1)[0].decode("utf-8", "replace")
 
     def _clear_away(self, session: FileSession) -> bool:

@@ -82,6 +82,14 @@ class Session(SftpConnection):
             return False
         return True
 
+    def is_dead_link(self, path: str) -> bool:
+        """Whether ``path``, where no file was found, is a symbolic link. Some servers replace it by a rename."""
+        try:
+            found = self.run(self.sftp.lstat(os.fsencode(path)), "lstat")
+        except Refused:
+            return False
+        return bool(found.type == asyncssh.FILEXFER_TYPE_SYMLINK)
+
     def make_directory(self, path: str) -> None:
         """Make one directory; its parent must exist."""
         with self._telling_full():

@@ -53,7 +53,7 @@ class SftpUpload(FileUpload[Session]):
         try:
             session.link(self.temporary_path, path)
         except Refused as refused:
-            if session.size(path) is not None:
+            if session.size(path) is not None or session.is_dead_link(path):
                 raise
             if refused.code == UNSUPPORTED:
                 lacks.add(_NO_LINKS)
@@ -69,6 +69,11 @@ class SftpUpload(FileUpload[Session]):
         assert isinstance(refused, Refused)
         if session.is_directory(self._decision.path(session, self._key)):
             return ConflictError(f"{self._site.address(self._key)} is a directory.")
+        if session.is_dead_link(self._decision.path(session, self._key)):
+            return ConflictError(
+                f"{self._site.address(self._key)} is a symbolic link to a file that does not exist.",
+                hint="Remove the link on the server.",
+            )
         is_rename = refused.request in ("rename", "posix-rename")
         if not is_rename or refused.code == NO_SPACE or session.size(self.temporary_path) is None:
             return refused
