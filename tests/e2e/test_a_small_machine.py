@@ -209,7 +209,7 @@ def test_a_module_that_cannot_be_opened_is_no_bug(site: Site, fault_server: Faul
     place.mkdir()
     (place / "sitecustomize.py").write_text(NO_DESCRIPTOR_TO_IMPORT)
     site.ship_to(fault_server, on_conflict="keep-both")
-    first = site.files(20)[0]
+    first = site.files(300)[0]  # so many that others follow it: they show that the destination works
     fault_server.put(str(first.relative_to(site.spool)), b"other content")
     finished = site.run(environment={"PYTHONPATH": str(place)})
     assert finished.code == 1
