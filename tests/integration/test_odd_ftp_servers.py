@@ -609,6 +609,20 @@ def test_lock_that_is_busy_when_it_is_read(root: Path) -> None:
         assert server.files()["lock"].startswith(b"somebody's\n")
 
 
+@pytest.mark.parametrize(
+    ("reply", "stays"), [("550 Permission denied.", True), ("450 busy", False), ("502 not implemented", False)]
+)
+def test_lock_that_cannot_be_read_in_the_end(root: Path, reply: str, stays: bool) -> None:
+    """A lock that could be read, and now may not be, is another user's; what was never readable is taken for ours."""
+    told: list[str] = []
+    odd = Oddities(refuses={"RETR": reply} if reply.startswith("502") else {})
+    with odd_ftp_server(root, odd) as server:
+        with opened(server, lock_file="lock", notice=lambda _, text: told.append(text)):
+            odd.refuses["RETR"] = reply
+        assert list(server.files()) == (["lock"] if stays else [])
+        assert any("removed or replaced by another client" in each for each in told) == stays
+
+
 def test_lock_that_could_not_be_removed(root: Path) -> None:
     """Where nothing can be deleted no lock is made, and the sentence names the permission."""
     known = memory()

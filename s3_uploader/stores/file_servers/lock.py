@@ -91,6 +91,7 @@ class RemoteLock:
         self._is_empty = False
         self._is_ahead = False
         self._held = False
+        self._was_readable = False
         self._removal_begun = False
 
     def acquire(self, session: FileSession) -> None:
@@ -113,6 +114,7 @@ class RemoteLock:
             first = self._first_line(session, insists=True)
             if first is not None and first != self._line:
                 raise self._busy()
+            self._was_readable = first is not None
             self._held = True
         except FileExistsError:
             raise self._busy() from None
@@ -128,9 +130,8 @@ class RemoteLock:
         """
         if not self._held:
             return False
-        first = self._first_line(session)
         removed = False
-        if first is None or first == self._line:
+        if self._is_ours(session):
             self._removal_begun = True
             try:
                 session.remove(self._path)
@@ -151,6 +152,15 @@ class RemoteLock:
         # Not earlier: if the connection was lost before, the caller tries again.
         self.give_up()
         return removed
+
+    def _is_ours(self, session: FileSession) -> bool:
+        """Whether the lock file is still ours, as far as that can be told."""
+        try:
+            first = self._first_line(session, insists=True)
+        except Refused:
+            return True  # most probably; if it stayed, it would keep everybody out
+        # One that could be read, and now may not be, is that of another user.
+        return first == self._line or (first is None and not self._was_readable)
 
     def give_up(self) -> None:
         """Give the lock up, although its file may still exist. A later pass, also of this process, may remove it."""
