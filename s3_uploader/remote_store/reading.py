@@ -19,7 +19,7 @@ from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.remote_store.verification import Verification, has_proof
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag, strong_etag
-from s3_uploader.stores.s3.engines.base import Answer, Request
+from s3_uploader.stores.s3.engines.base import CONTENT_RANGE, Answer, Request
 from s3_uploader.stores.s3.foreign import is_web_page, web_page_error
 
 FIRST_PIECE = 2**20
@@ -28,7 +28,6 @@ PIECE = 8 * 2**20
 """Bytes of each further request. At most two pieces are in memory."""
 _WHOLE = 64 * 2**20
 """Most bytes that a server without support for ranges may send at once instead."""
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _NO_HEADERS: Mapping[str, str] = {}
 _NOT_THERE = frozenset((404,))
 _FIRST = frozenset((416,))
@@ -198,7 +197,7 @@ def _whole(key: str, path: str) -> Request:
 
 def _total(answer: Answer) -> int | None:
     """The length of the whole object, if the answer to a range has it."""
-    found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    found = re.fullmatch(CONTENT_RANGE, answer.headers.get("content-range", ""))
     return None if found is None or found[3] == "*" else int(found[3])
 
 
@@ -208,7 +207,7 @@ def _checked(bucket: Bucket, key: str, answer: Answer, first: int, count: int, e
     if answer.status in _FURTHER or (etag and found and strong_etag(found) != strong_etag(etag)):
         raise _changed(bucket, key)
     data = answer.body
-    place = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    place = re.fullmatch(CONTENT_RANGE, answer.headers.get("content-range", ""))
     if place is None and len(data) >= first + count:
         # A server without support for ranges sends the whole object.
         return data[first : first + count]

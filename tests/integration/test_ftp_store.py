@@ -840,16 +840,21 @@ def test_server_that_always_loses_bytes(server: PyFtpServer, opened: Callable[..
     assert server.files() == {}
 
 
+def assert_takes_twenty_files(store: FtpStore, server: PyFtpServer, place: Path) -> None:
+    """Assert that all of twenty files arrive that are sent at once."""
+    futures = [begin(store, place, f"f{number}", pattern(100_000 + number)) for number in range(20)]
+    for future in futures:
+        future.result(60)
+    store.close(timeout=5)
+    assert len(server.files()) == 20
+
+
 def test_fewer_connections_than_wanted(root: Path, tmp_path: Path) -> None:
     """A server that takes fewer connections than configured gets fewer; no file fails for it."""
     with py_ftp_server(root, most_connections=2) as server:
         store = new_store(server, max_concurrency=6)
         store.open()
-        futures = [begin(store, tmp_path, f"f{number}", pattern(100_000 + number)) for number in range(20)]
-        for future in futures:
-            future.result(60)
-        store.close(timeout=5)
-        assert len(server.files()) == 20
+        assert_takes_twenty_files(store, server, tmp_path)
 
 
 EMFILE = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -881,11 +886,7 @@ def test_fewer_descriptors_than_wanted(
     else:
         monkeypatch.setattr(transfers, "DataConnection", Few)
     store.open()
-    futures = [begin(store, tmp_path, f"f{number}", pattern(100_000 + number)) for number in range(20)]
-    for future in futures:
-        future.result(60)
-    store.close(timeout=5)
-    assert len(server.files()) == 20
+    assert_takes_twenty_files(store, server, tmp_path)
 
 
 @pytest.mark.parametrize("what", ["control", "certificates", "data"])

@@ -75,12 +75,7 @@ def has_another_name(directory: int, name: str, *, temporary: str) -> bool:
     :param temporary: the name of an existing file, with lower-case letters. A lookup of it in capitals shows whether
         the file system folds case at all; only then is the directory read.
     """
-    try:
-        folded = os.stat(temporary.upper(), dir_fd=directory, follow_symlinks=False)
-    except OSError:
-        return False
-    own = os.stat(temporary, dir_fd=directory, follow_symlinks=False)
-    return os.path.samestat(own, folded) and name not in os.listdir(directory)
+    return _is_in_other_case(directory, temporary) and name not in os.listdir(directory)
 
 
 def is_found_only(directory: int, name: str) -> bool:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from s3_uploader.core.text import is_number
 from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES
 from s3_uploader.stores.s3.engines.http1 import MAXIMUM_HEAD
 
@@ -24,7 +25,6 @@ _ADDRESS_SECONDS = 2.5
 """Timeout of one address while there are others to try."""
 _DEAD_SECONDS = 60.0
 _MOST_DEAD = 256
-_LONGEST_NUMBER = 18
 _FRAMING = 512 * 1024
 """Bytes for the head, and for what the chunked coding adds to a body."""
 
@@ -112,8 +112,7 @@ class BoundedResponse(http.client.HTTPResponse):
         if self.chunked or not each:
             return
         length = each.pop()
-        is_number = length.isascii() and length.isdigit() and len(length) <= _LONGEST_NUMBER
-        if each or (self.length is None and not is_number):
+        if each or (self.length is None and not is_number(length)):
             raise http.client.HTTPException(f"Content-Length: {', '.join(values)[:40]}")
         if self.length is None:
             # One value that a proxy has joined with itself.
