@@ -146,8 +146,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     on_failure: Annotated[
         Literal["keep", "delete"] | MoveTo,
         Meta(
-            description="What happens to a file that cannot be shipped. A file whose key is taken by other content is "
-            "never deleted."
+            description="What happens to a file that cannot be shipped. `delete` deletes only what the destination "
+            "refuses."
         ),
     ] = "keep"
     claim_dir: Annotated[

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import SIMULATED, OutOfResources, StoreError, lacking, remedy_of
+from s3_uploader.core.errors import SIMULATED, OutOfResources, ProofError, StoreError, lacking, remedy_of
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left, RunCounters
 from s3_uploader.core.origins import Origin, recalled
@@ -111,15 +111,16 @@ class Failures:
             self._counters.count_waiting(upload.file.candidate)
             self.tell(upload, error)
             return
-        from s3_uploader.core.meanings import meaning_of, of_one_file
+        from s3_uploader.core.meanings import meaning_of
 
         candidate = upload.file.candidate
         row = self._failing_row(upload, error)
         disposition = "kept"
         if meaning_of(error.origin).blames_file:
-            # Nothing is wrong with the file, and what is wrong can be put right.
-            is_safe = of_one_file(error.origin) in (Origin.CONFLICT, Origin.FILE_RIGHT)
-            disposition = self._dispose(upload, row.attempts, may_delete=not is_safe)
+            # Only what the destination refuses about the file itself is deleted. Other errors may pass (a lost
+            # connection, a deadline) or can be put right (a permission, a setting, an object that cannot be read back).
+            is_refused = error.origin is Origin.FILE and not error.may_pass and not isinstance(error, ProofError)
+            disposition = self._dispose(upload, row.attempts, may_delete=is_refused)
         if disposition == "kept":
             self._counters.count_waiting(candidate)
             self._unrecorded.append(row)

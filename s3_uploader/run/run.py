@@ -226,8 +226,8 @@ def _claims(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> AbstractC
 def _warn_of_deletion(config: Config, context: RunContext) -> None:
     if config.on_failure == "delete" and not context.is_rehearsal:
         sentence = (
-            "on_failure is delete: a file that cannot be shipped is deleted and lost. "
-            "A file whose key is taken by other content is kept."
+            "on_failure is delete: a file that the destination refuses is deleted and lost. Conflicts, missing "
+            "permissions and errors that may pass, such as a lost connection, delete nothing."
         )
         context.emit(Notice("warning", sentence))
 

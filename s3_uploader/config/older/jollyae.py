@@ -66,7 +66,7 @@ def of_jollyae(text: str) -> Older:
         settings["on_success"] = {"move_to": absolute(found["completed"])}
     if "-R" in flags:
         settings["on_failure"] = "delete"
-        notes.append("on_failure is delete, as with -R. A file that cannot be shipped is deleted and lost.")
+        notes.append("on_failure is delete, as with -R. A file that the destination refuses is deleted and lost.")
     elif "failed" in found and absolute(found["failed"]) != settings.get("base_dir"):
         settings["on_failure"] = {"move_to": absolute(found["failed"])}
     if "-n" in flags:

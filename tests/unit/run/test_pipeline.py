@@ -17,11 +17,13 @@ from s3_uploader.core.control import ScanTrigger
 from s3_uploader.core.errors import (
     DestinationBusy,
     KeyRefused,
+    ProofError,
     Scope,
     SourceChanged,
     SourceUnreadable,
     StateError,
     StoreError,
+    UploadCancelled,
     lacking,
 )
 from s3_uploader.core.events import LocalTrouble, Notice, Uploaded, UploadFailed, UploadStarted
@@ -828,6 +830,37 @@ class TestOnFailure:
         harness.on_failure = FailurePolicy(move_to=MoveTarget(str(tmp_path / "failed")))
         harness.clock.seconds += 100
         harness.run()
+        assert (tmp_path / "failed/x").exists()
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            StoreError("The connection was lost.", code="ConnectionLost", retryable=True),
+            StoreError("No answer.", code="ConnectionFailed", retryable=True, scope=Scope.DESTINATION),
+            UploadCancelled.late(),
+            StoreError("No such class.", code="InvalidStorageClass", scope=Scope.DESTINATION, origin=Origin.SETTING),
+            StoreError("The clock is wrong.", code="ClockSkew", scope=Scope.DESTINATION, origin=Origin.CLOCK),
+            ProofError("Nothing is proven."),
+        ],
+        ids=lambda error: error.code,
+    )
+    def test_only_a_refusal_of_the_file_deletes_it(self, harness: Harness, tmp_path: Path, error: StoreError) -> None:
+        """Nor does what may pass or be put right, while other files are accepted; such a file is moved on demand."""
+
+        def fail(store: FakeStore, asked: Put) -> None:
+            if asked.key == "x":
+                asked.future.set_exception(error)
+            else:
+                store.store(asked)
+
+        harness.store.any_fault = fail
+        for move_to in (None, MoveTarget(str(tmp_path / "failed"))):
+            harness.on_failure = FailurePolicy(delete=move_to is None, move_to=move_to)
+            for name in ("x", "y"):
+                harness.write(name)
+            harness.clock.seconds += 100
+            assert harness.run().exit_code == 1
+            assert harness.names() == ({"x"} if move_to is None else set())
         assert (tmp_path / "failed/x").exists()
 
     def test_a_conflict_is_moved_where_that_is_asked_for(self, harness: Harness, tmp_path: Path) -> None:
