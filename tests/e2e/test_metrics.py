@@ -96,11 +96,15 @@ def scraped(url: str) -> str:
 
 
 def test_a_watch_serves_its_metrics(site: Site) -> None:
-    """Numbers are served without a metrics file, follow the pass, survive a reload, and end with the watch."""
+    """Numbers are served without a metrics file, follow the pass, survive a reload, and end with the watch.
+
+    None has an empty name of the spool, not even while the watch begins.
+    """
     site.ship_to_directory()
     marker = site.file("hall/2020/11/29/20/01-topic.dat")
     running = site.start("watch", "--metrics-listen", "0")
     url = served(running)
+    assert 'spool=""' not in scraped(url)
     running.wait_until(lambda: not marker.exists(), "the first pass")
     running.wait_until(lambda: values(scraped(url), "shipped_files_total") == {"": 1}, "the numbers")
     other = site.place / "other"

@@ -141,10 +141,16 @@ class Live:
         self._known = _Known(measurement, measurement, None, known.passes + 1)
 
     def text(self) -> str:
-        """Format all metrics with their current values."""
+        """Format all metrics with their current values. There are none before the spool is known.
+
+        The watch loads its program first, and series that are scraped without the name of the spool would be missed
+        by an alert as soon as they have it.
+        """
         known, now = self._known, self._clock.now()
         measured = _with_current(known)
         spool = shown_name(measured.report.base_dir)
+        if not spool:
+            return ""
         samples = run_samples(measured, now=now) | attempt_samples(known.attempt) | self._watch_samples(known, now)
         return joined(blocks(samples, spool=spool, share=self._share), nothing_yet(spool, share=self._share))
 

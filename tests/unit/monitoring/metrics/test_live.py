@@ -72,6 +72,15 @@ def tell(live: Live, *events: Event) -> None:
         live(event)
 
 
+def test_nothing_is_told_of_a_spool_without_a_name(clock: FakeClock) -> None:
+    """A scrape while the watch loads its configuration gets no series, which would be gone a moment later."""
+    live = Live(interval=9.0, clock=clock.clock())
+    assert live.text() == ""
+    live.begin("/spool", None)
+    assert 'spool="/spool"' in live.text()
+    assert 'spool=""' not in live.text()
+
+
 def test_before_the_first_pass(live: Live) -> None:
     """Every series is there from the start, with what the ledger knows."""
     text = live.text()
