@@ -32,7 +32,7 @@ from s3_uploader.ledger.found import instances_in
 from s3_uploader.ledger.snapshot import Snapshot
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.inventories import build_inventory
-from s3_uploader.run.place import open_place
+from s3_uploader.run.place import open_place, verify_destination
 from s3_uploader.stores.listing import Entry, Inventory
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
     path = "" if instances else ledger_path(configuration, environ=os.environ)
     told: list[Discrepancy] = []
     if not instances:
+        verify_destination(configuration)
         tell_of_missing_shares(path)
     try:
         with Snapshot(path, destination=inventory.name, instances=instances) as snapshot:

@@ -16,7 +16,7 @@ from s3_uploader.core.text import names_are_utf8, shown_name
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path, own_state_directory
 from s3_uploader.spool.layouts.base import Globs, Layout
-from s3_uploader.spool.mounts import Directory, KnownMounts
+from s3_uploader.spool.mounts import SILENCE_SECONDS, Directory, KnownMounts, refuse_silent
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
@@ -157,6 +157,18 @@ def verify_mounts(config: Config, *, environ: Mapping[str, str] = os.environ, no
     found = known.verify(directories_of(config))
     if note:
         known.note(found)
+
+
+def verify_destination(config: Config, *, environ: Mapping[str, str] = os.environ) -> None:
+    """Make sure that a local destination answers and is on the same file system as before. Needs no spool.
+
+    :raises NotMounted: if not.
+    """
+    if isinstance(config.destination, LocalDestination):
+        own = [each for each in directories_of(config) if each.path == config.destination.path]
+        budget = config.max_runtime_seconds
+        refuse_silent(own, seconds=SILENCE_SECONDS if budget is None else min(budget, SILENCE_SECONDS))
+        KnownMounts(os.path.dirname(ledger_path(config, environ=environ))).verify(own)
 
 
 def _refuse_other_bytes(config: Config) -> None:

@@ -56,6 +56,13 @@ def refused(site: Site, command: str, sentence: str) -> None:
     assert sentence in told.stdout
 
 
+def nothing_is_called_missing(site: Site, sentence: str) -> None:
+    """An audit that cannot see the archive says so, and not that everything is missing."""
+    audited = site.run("audit", "--set", "max_runtime_seconds=3", timeout=30)
+    assert (audited.code, audited.stdout) == (3, "")
+    assert sentence in audited.stderr
+
+
 def test_a_destination(site: Site, mounts: Mounts, tmp_path: Path, command: str) -> None:
     """The archive's disk goes, comes back, and is another one; only the one that was there is used."""
     archive = site.ship_to_directory()
@@ -68,8 +75,10 @@ def test_a_destination(site: Site, mounts: Mounts, tmp_path: Path, command: str)
     refused(site, command, "is on the root file system now")
     assert contents(archive) == {}
     assert len(site.left()) == 1
+    nothing_is_called_missing(site, "is on the root file system now")
     mounts.image(second, archive)
     refused(site, command, "is on another disk now")
+    nothing_is_called_missing(site, "is on another disk now")
     mounts.unmount(archive)
     mounts.image(first, archive)
     assert site.run().code == 0
@@ -113,6 +122,7 @@ def test_a_destination_that_does_not_answer(site: Site, mounts: Mounts, tmp_path
         assert finished.code == 3
         assert f"The destination {archive} does not answer" in finished.stderr
         assert f"because the destination {archive} does not answer" in site.run("status", timeout=30).stdout
+        nothing_is_called_missing(site, f"The destination {archive} does not answer")
     assert len(site.left()) == 1
     assert site.run().code == 0
     assert len(contents(tmp_path / "below")) == 1
