@@ -45,7 +45,7 @@ class Known:
 
     def get(self, key: str) -> str | None:
         """What is known."""
-        return "yes" if key.startswith("conditional-put") else None
+        return "yes" if key.startswith(("conditional-put", "protected-at-completion")) else None
 
     def set(self, key: str, value: str) -> None:
         """Forget it."""

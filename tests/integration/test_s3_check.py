@@ -13,13 +13,18 @@ from s3_uploader.stores.base import CheckLimits, PutOptions
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import PART, Known, Station
 from tests.servers.base import S3Endpoint
-from tests.servers.dialects import AWS, BLIND, ECHO, UNCONDITIONAL, Dialect
-from tests.servers.fault_script import error, hang
+from tests.servers.dialects import AWS, BLIND, ECHO, NEW, UNCONDITIONAL, Dialect
+from tests.servers.fault_script import Exchange, Fault, error, hang
 from tests.servers.fixtures import MakeFaultServer
 
 pytestmark = pytest.mark.rotated("real_s3")
 
 LEAST = {"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "AbortMultipartUpload"}
+
+
+def forget_condition(exchange: Exchange) -> None:
+    """Treat a request as if it had none."""
+    exchange.request.headers.pop("if-none-match", None)
 
 
 def by_subject(findings: list[Finding]) -> dict[str, Finding]:
@@ -148,7 +153,38 @@ class TestLeastPrivilege:
         store = station.store(server.endpoint, engine)
         for number in range(2):
             assert station.put(store, f"key-{number}", pattern(size)).proof is Proof.CHECKSUM
-        assert set(server.objects()) == {"key-0", "key-1"}
+        # What was tried with may not be deleted, but is never more than one object.
+        assert set(server.objects()) == {"key-0", "key-1", ".s3-uploader-check/protected"}
+
+    @pytest.mark.parametrize("size", [100, PART + 100])
+    def test_an_object_that_cannot_be_seen(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer, size: int
+    ) -> None:
+        """Where conditions are ignored, not even the first upload replaces an object that may not be looked up."""
+        in_parts = size > PART
+        server = make_fault_server(dialect=NEW)
+        server.put("key", b"theirs")
+        server.allowed_operations = LEAST | {"DeleteObject"}
+        server.faults.add(
+            Fault(
+                name="ignore the condition",
+                operations=("CompleteMultipartUpload" if in_parts else "PutObject",),
+                times=None,
+                after_body=forget_condition,
+            )
+        )
+        store = station.store(server.endpoint, engine)
+        error = station.error(store, "key", pattern(size))
+        assert "s3:GetObject" in error.hint
+        assert error.scope is (Scope.FILE if in_parts else Scope.DESTINATION)
+        assert server.objects() == {"key": b"theirs"}
+        assert server.pending_uploads == []
+        if in_parts:
+            # Small files are protected by their own condition.
+            station.put(store, "small", b"content")
+            assert isinstance(station.error(store, "small", b"other content"), ConflictError)
+        station.put(store, "key", pattern(size), on_conflict=OnConflict.OVERWRITE)
+        assert server.objects()["key"] == pattern(size)
 
     @pytest.mark.parametrize("size", [100, PART + 100])
     @pytest.mark.parametrize("same", [False, True])
@@ -179,8 +215,9 @@ class TestLeastPrivilege:
         findings = by_subject(station.store(server.endpoint, engine).check(now=time.time()))
         assert not [finding for finding in findings.values() if finding.severity is Severity.ERROR]
         assert "s3:GetObject" in findings["reading"].meaning
+        told = findings["deleting"].fact + "".join(text for _, text in station.notices)
         for key in server.objects():
-            assert key in findings["deleting"].fact
+            assert key in told
 
     def test_deletes_that_are_not_answered(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer

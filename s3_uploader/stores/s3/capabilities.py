@@ -29,6 +29,7 @@ PartChecksums: TypeAlias = Literal["full", "composite", "none"]
 CONDITIONAL_WRITES, NAMES = "conditional-writes", "names"
 """Limits of an endpoint that can be acknowledged in the configuration."""
 _CONDITIONAL_PUT, _CONDITIONAL_COMPLETE = "conditional-put", "conditional-complete"
+_PROTECTED = "protected-at-completion"
 _FORM, _PART_CHECKSUMS = "checksum-headers", "part-checksums"
 _NAMES_TOLD = "names-told"
 _REPLACED = "if two writers use the same key at the same time, one can replace the other's object"
@@ -128,6 +129,8 @@ class Capabilities:
         self.completes_conditionally = self._recall(_CONDITIONAL_COMPLETE)[0] != "refused"
         if not self.completes_conditionally:
             self._due.add(_CONDITIONAL_COMPLETE)
+        self.protects_at_completion = self._recall(_PROTECTED)[0]
+        """Whether parts are not joined to an object that is there (``yes``, ``no``); empty if that was never tried."""
 
     def _recall(self, subject: str) -> tuple[str, str]:
         """The remembered verdict, and the evidence for it."""
@@ -218,6 +221,10 @@ class Capabilities:
             "at the destination. Allow s3:AbortMultipartUpload, and let a lifecycle rule abort unfinished uploads.",
         )
 
+    def leaves_object(self, key: str) -> None:
+        """Say that a test object is left, because it may not be deleted."""
+        self._notice("info", f"The test object {shown_name(key)} at {self._name} may not be deleted. It stays there.")
+
     # Which checksums are accepted.
 
     def takes_form(self, form: ChecksumForm, evidence: str, *, named: bool) -> None:
@@ -281,6 +288,11 @@ class Capabilities:
         if does != self.completes_conditionally:
             self.completes_conditionally = does
             self._note(_CONDITIONAL_COMPLETE, "yes" if does else "refused", evidence)
+
+    def found_at_completion(self, protects: bool, evidence: str) -> None:
+        """Note whether a conditional completion leaves an object that is there as it is."""
+        self.protects_at_completion = "yes" if protects else "no"
+        self._note(_PROTECTED, self.protects_at_completion, evidence)
 
     def tries_condition_at_completion(self) -> bool:
         """Whether the caller tests again if parts are joined under a condition: once in a run."""

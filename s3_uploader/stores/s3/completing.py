@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 
 from s3_uploader.core.errors import ConflictError, StoreError
-from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.s3 import multipart_requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checksums import crc32_text, evidence, read_exactly, strong_etag
@@ -25,6 +25,7 @@ _LAST_LOOK_SECONDS = 32.0
 """Seconds before the last lookup; each earlier pause is half of the next one."""
 _MAXIMUM_JOINS = 3
 _JOIN_AGAIN_SECONDS = 2.0
+_DENIED = 403
 _GATEWAY_GAVE_UP = frozenset((502, 504))
 """Statuses of a proxy that did not get the server's answer. The server may still be joining the parts."""
 _MAY_BE_JOINING = frozenset((Kind.BAD_PART, Kind.BUSY))
@@ -34,6 +35,7 @@ _MAY_BE_JOINING = frozenset((Kind.BAD_PART, Kind.BUSY))
 class CompletingUpload(PartsUpload):
     """An upload in parts that joins them. A subclass begins it."""
 
+    in_parts = True
     _strong_etags = True
     _joins = 0
     """How often a completion was answered with a success that does not name the object."""
@@ -60,6 +62,8 @@ class CompletingUpload(PartsUpload):
             self.refuse(call, call.error)
         elif call.status == 200:
             self._examine(call, ours=False)
+        elif call.status == _DENIED and self.options.on_conflict is not OnConflict.OVERWRITE:
+            self.write_unseen(self._join)
         else:
             self._join()
 

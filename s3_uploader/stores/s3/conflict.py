@@ -5,6 +5,7 @@ The steps run like those of :mod:`s3_uploader.stores.s3.upload`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
@@ -22,6 +23,7 @@ _MAXIMUM_TURNS = 6
 """How often an upload may find a new state of its key before it fails, because two writers can overtake each other."""
 _TURN_SECONDS = 0.25
 """The pause before the third turn if the key was taken and then free. It doubles with each further turn."""
+_DENIED = 403
 _SIGHTINGS = 2
 """How often a condition must be refused before the object is written without it."""
 
@@ -29,6 +31,7 @@ _SIGHTINGS = 2
 class ContestedUpload(ProvenUpload):
     """An upload to a key that others may also use. Subclasses send the content."""
 
+    in_parts = False
     looks_for_lost = True
     """Whether the object is looked up after a lost answer, before anything is sent again."""
     _sighting = ""
@@ -108,7 +111,9 @@ class ContestedUpload(ProvenUpload):
     @property
     def _must_see(self) -> bool:
         """Whether only a lookup can prevent the next write from overwriting an object."""
-        return not self.condition.header or self.context.capabilities.conditional in ("ignored", "refused")
+        known = self.context.capabilities
+        is_replaced = known.conditional in ("ignored", "refused")
+        return not self.condition.header or is_replaced or (self.in_parts and known.protects_at_completion == "no")
 
     def not_free(self, call: PendingRequest) -> None:
         """Find out what is under a key that a first lookup did not find free."""
@@ -116,10 +121,32 @@ class ContestedUpload(ProvenUpload):
             self.refuse(call, call.error)
         elif call.status == 200:
             self.require_s3(lambda: self._examine(call, ours=False), call.answer)
+        elif call.status == _DENIED:
+            self.write_unseen(self.rewrite)
         elif not self._must_see:
             self.rewrite()
         else:
             self._ask_why(self._cannot_look)
+
+    def write_unseen(self, write: Callable[[], None]) -> None:
+        """Write to a key that may not be looked up, once it is known that the server protects an object there."""
+        known, trial = self.context.capabilities, self.context.names
+        protection = known.protects_at_completion if self.in_parts else known.conditional
+        if trial is None or protection or self._must_see:
+            self._write_if_safe(write)
+        else:
+            then = functools.partial(self.guard, self._write_if_safe, write)
+            self.context.conditions.ask(trial, then, in_parts=self.in_parts)
+
+    def _write_if_safe(self, write: Callable[[], None]) -> None:
+        if self.over:
+            return
+        if self.context.capabilities.conditional:
+            self._is_probe = False  # the trial was one
+        if self._must_see:
+            self._ask_why(self._cannot_look)
+        else:
+            write()
 
     def _ask_why(self, denied: Callable[[PendingRequest], None]) -> None:
         """Repeat a refused HEAD as a GET, which gives the reason. ``denied``: only a permission is missing."""
@@ -145,15 +172,21 @@ class ContestedUpload(ProvenUpload):
         self.call(request, asked, frozenset((404, 416)))
 
     def _cannot_look(self, call: PendingRequest) -> None:
+        fact = f"It is unknown whether {self._address} is taken, because looking it up is not permitted."
+        lacks = "conditional writes"
+        is_of_parts = self.in_parts and self.context.capabilities.conditional not in ("ignored", "refused")
+        if is_of_parts:
+            lacks = "conditions where parts are joined"
+        hint = (
+            f"This server does not support {lacks}, so the program must look first. Grant s3:GetObject, and "
+            "s3:ListBucket, without which S3 does not report that a key is free."
+        )
+        if is_of_parts:
+            # Smaller files are accepted.
+            self.fail(StoreError(fact, code="AccessDenied", origin=Origin.FILE_RIGHT, hint=hint))
+            return
         self.refuse_look(
-            StoreError(
-                f"It is unknown whether {self._address} is taken, because looking it up is not permitted.",
-                code="AccessDenied",
-                origin=Origin.CREDENTIALS,
-                scope=Scope.DESTINATION,
-                hint="This server does not support conditional writes, so the program must look first. Grant "
-                "s3:GetObject, and s3:ListBucket, without which S3 does not report that a key is free.",
-            )
+            StoreError(fact, code="AccessDenied", origin=Origin.CREDENTIALS, scope=Scope.DESTINATION, hint=hint)
         )
 
     def taken(self, *, ours: bool) -> None:

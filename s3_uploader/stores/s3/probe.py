@@ -1,4 +1,4 @@
-"""Probes of a server: a request for a plain name, and trials of unusual names."""
+"""Probes of a server: a request for a plain name, and trials of unusual names and of conditional writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import msgspec
 
@@ -16,12 +16,13 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3 import requests
-from s3_uploader.stores.s3.capabilities import Capabilities
+from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
 from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.foreign import NOT_S3
 from s3_uploader.stores.s3.meanings import Kind, kind_of
+from s3_uploader.stores.s3.refusals import Blame, blame, said
 
 DIRECTORY = ".s3-uploader-check/"
 _LASTS_SECONDS = 5.0
@@ -39,6 +40,9 @@ KINDS = {
 name, and end of the second."""
 
 _ANY = frozenset(range(300, 500))
+_TAKEN = 412
+_WRITES = ("PutObject", "CompleteMultipartUpload")
+_PROTECTED = "protected"
 
 
 class Said(enum.Enum):
@@ -189,18 +193,21 @@ class NameTrial(msgspec.Struct, kw_only=True, eq=False):
 
     def put(self, key: str, body: bytes, then: Callable[[PendingRequest], None]) -> None:
         """Store a small object."""
+        self.send(self.put_request(key, body, requests.UNCONDITIONAL), then)
+
+    def put_request(self, key: str, body: bytes, condition: requests.Condition) -> Request:
+        """The request that stores a small object."""
         digest, form = digest_of(body), self.capabilities.form
-        request = requests.put_object(
+        return requests.put_object(
             key,
             requests.encode_key(key),
             body,
             self.headers.of(key, PutOptions()),
             crc32="" if form == "md5" else digest.crc32,
             md5="" if form == "crc32" else digest.md5,
-            condition=requests.UNCONDITIONAL,
+            condition=condition,
             payload_hash=requests.payload_hash(body, tls=self.tls),
         )
-        self.send(request, then)
 
     def send(self, request: Request, then: Callable[[PendingRequest], None]) -> None:
         """Send a request with a timeout."""
@@ -260,6 +267,119 @@ class _Pair:
             self._trial.send(requests.delete_object(key, requests.encode_key(key)), lambda _: self._end(verdict))
         else:
             self._trial.told(self._kind, verdict)
+
+
+class ConditionTrial(msgspec.Struct, kw_only=True, eq=False):
+    """Tries with a small object whether a bucket refuses a conditional write to a key that is taken.
+
+    Only where keys may not be looked up: there nothing else protects what may be under the key of the first upload. Who
+    may not look may often not delete either, so the object always has the same name.
+    """
+
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    _waiting: dict[bool, list[Callable[[], None]]] = {}
+
+    def ask(self, trial: NameTrial, then: Callable[[], None], *, in_parts: bool) -> None:
+        """Call ``then``, on any thread, when it has been tried. The result is noted in the capabilities.
+
+        :param trial: sends the requests.
+        :param in_parts: the condition is that of a completion, which some servers ignore.
+        """
+        with self._lock:
+            waiting = self._waiting.setdefault(in_parts, [])
+            waiting.append(then)
+            if len(waiting) > 1:
+                return
+        self._go_on(trial, _try_conditions(trial, in_parts), in_parts, None)
+
+    def _go_on(
+        self,
+        trial: NameTrial,
+        steps: Generator[Request, PendingRequest, None],
+        in_parts: bool,
+        call: PendingRequest | None,
+    ) -> None:
+        try:
+            request = next(steps) if call is None else steps.send(call)
+        except (StopIteration, StoreError):
+            with self._lock:
+                waiting = self._waiting.pop(in_parts)
+            for go in waiting:
+                go()
+        else:
+            trial.send(request, functools.partial(self._go_on, trial, steps, in_parts))
+
+
+def _try_conditions(trial: NameTrial, in_parts: bool) -> Generator[Request, PendingRequest, None]:
+    known = trial.capabilities
+    key = f"{trial.prefix}{DIRECTORY}{_PROTECTED}"
+    body = b"s3_uploader was here to see whether this object is protected.\n"
+    call = yield trial.put_request(key, body, requests.UNCONDITIONAL)
+    if not _is_done(call):
+        return
+    # Replaced once may be chance: another uploader may have deleted it in between.
+    for _ in range(2):
+        if in_parts:
+            headers = trial.headers.of(key, PutOptions())
+            signature = requests.payload_hash(body, tls=trial.tls)
+            call = yield from _join_one_part(key, body, headers, payload_hash=signature)
+        else:
+            call = yield trial.put_request(key, body, requests.UNLESS_THERE)
+        verdict, evidence = _what_protects(call)
+        if verdict != "ignored":
+            break
+    call = yield requests.delete_object(key, requests.encode_key(key))
+    if not _is_done(call):
+        known.leaves_object(key)
+    if in_parts and verdict:
+        known.found_at_completion(verdict == "yes", evidence)
+    elif verdict:
+        known.found(verdict, evidence)
+
+
+def _join_one_part(
+    key: str, body: bytes, headers: dict[str, str], *, payload_hash: str
+) -> Generator[Request, PendingRequest, PendingRequest]:
+    """Upload an object in one part, and join it if the key is free. Returns the last answer before the cleanup."""
+    from s3_uploader.stores.s3 import multipart_requests
+
+    path = requests.encode_key(key)
+    call = yield multipart_requests.create_multipart_upload(key, path, headers, checksums="none")
+    if not _is_done(call):
+        return call
+    upload_id = call.body.field("UploadId")
+    call = part = yield multipart_requests.upload_part(
+        key, path, body, upload_id=upload_id, number=1, crc32="", md5=digest_of(body).md5, payload_hash=payload_hash
+    )
+    if _is_done(part):
+        call = yield multipart_requests.complete_multipart_upload(
+            key,
+            path,
+            upload_id=upload_id,
+            etags=[part.body.headers.get("etag", "")],
+            checksums=(),
+            whole_crc32="",
+            size=len(body),
+            condition=requests.UNLESS_THERE,
+        )
+    if not _is_done(call):
+        yield multipart_requests.abort_multipart_upload(key, path, upload_id=upload_id)
+    return call
+
+
+def _what_protects(call: PendingRequest) -> tuple[Conditional, str]:
+    """What the answer to a conditional write says of an object that was there, with the evidence."""
+    operation = call.request.operation
+    if operation not in _WRITES:
+        return "", ""  # it did not come to that
+    if call.status == _TAKEN:
+        return "yes", ""
+    if _is_done(call):
+        return "ignored", f"a {operation} replaced an object in spite of If-None-Match: *"
+    refusal = call.refusal or call.answer
+    if refusal is not None and blame(refusal, call.request.headers) in (Blame.CONDITION, Blame.UNNAMED):
+        return "refused", f"{operation} with if-none-match was refused: {said(refusal)}"
+    return "", ""
 
 
 def _is_done(call: PendingRequest) -> bool:

@@ -26,7 +26,7 @@ from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
 from s3_uploader.stores.s3.checksums import Digest
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
-from s3_uploader.stores.s3.probe import NameTrial, PlainProbe
+from s3_uploader.stores.s3.probe import ConditionTrial, NameTrial, PlainProbe
 from s3_uploader.stores.s3.requests import UNLESS_THERE
 from s3_uploader.stores.s3.waiting import ByteBudget, Timer
 from s3_uploader.stores.threads import ThreadPool
@@ -49,6 +49,7 @@ class Context(msgspec.Struct, kw_only=True):
     :param crew: the threads for steps that may block.
     :param over: called with an upload whose future is done.
     :param names: tries unusual names that must not be confused with others.
+    :param conditions: tries whether objects are protected that may not be looked up.
     :ivar names_refused: how many unusual names in a row the server has refused with an error that may pass.
     """
 
@@ -64,6 +65,7 @@ class Context(msgspec.Struct, kw_only=True):
     over: Callable[[ObjectUpload], None]
     probe: PlainProbe
     names: NameTrial | None = None
+    conditions: ConditionTrial = msgspec.field(default_factory=ConditionTrial)
     names_refused: int = 0
     clock: Callable[[], float] = time.monotonic
 
