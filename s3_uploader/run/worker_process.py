@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from s3_uploader.core.control import Clock, start_thread
+from s3_uploader.core.control import Clock, begins_anew_after_fork, start_thread
 from s3_uploader.core.errors import WITHOUT_MEMORY
 from s3_uploader.core.events import Event
+from s3_uploader.core.files import close_quietly
 from s3_uploader.core.interpreter import python
 from s3_uploader.core.model import RunCounters
 from s3_uploader.core.text import quoted
@@ -47,6 +48,7 @@ class Worker:
         self.silent_seconds = 0.0
         self.was_silent = False
         self.counters = RunCounters()
+        self._given: tuple[int, ...] = ()
         # Bounded: while the leader has no time for them the worker waits.
         self.messages: queue.Queue[list[Event] | Outcome | str | None] = queue.Queue(_MOST_MESSAGES)
         self._wake = wake
@@ -57,6 +59,9 @@ class Worker:
             # Nobody reads it before the process has ended. What does not fit into the pipe is lost, and blocks nobody.
             os.set_blocking(self._printed, False)
             os.set_blocking(prints_to, False)
+            self._given = to_worker, from_worker, prints_to
+            # A child that the calling program has forked must not have them open: neither end would see the other die.
+            begins_anew_after_fork(self, Worker.forked)
             # As long as any process has the locks open the spool is locked.
             passed = (to_worker, from_worker, *locks)
             if min(passed) <= _LAST_STANDARD:
@@ -71,6 +76,7 @@ class Worker:
                     pass_fds=passed,
                 )
             unless_started.pop_all()
+            self._given = ()
         self._thread = threading.Thread(target=self._listen, args=(task,), name="worker", daemon=True)
         try:
             start_thread(self._thread)
@@ -118,7 +124,15 @@ class Worker:
             self._thread.join(0.01)
         if self.outcome is not None:
             _print_fault(self._take_printed())
-        os.close(self._printed)
+        printed, self._printed = self._printed, -1
+        os.close(printed)
+
+    def forked(self) -> None:
+        """Close the copies of a forked child."""
+        for each in (*self._given, self._orders, self._answers, self._printed):
+            close_quietly(each)
+        self._given = ()
+        self._orders = self._answers = self._printed = -1
 
     def _listen(self, task: Task) -> None:
         """Read messages on a thread, so that the worker does not block while the leader waits for the network."""
@@ -141,8 +155,7 @@ class Worker:
 
     def _close_answers(self) -> None:
         answers, self._answers = self._answers, -1
-        with contextlib.suppress(OSError):
-            os.close(answers)
+        close_quietly(answers)
 
     def _has_ended(self, *, within: float) -> bool:
         """Wait for the end of the process, for some seconds at most."""

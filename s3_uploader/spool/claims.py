@@ -24,8 +24,9 @@ import secrets
 import stat
 import threading
 
+from s3_uploader.core.control import begins_anew_after_fork
 from s3_uploader.core.errors import SpoolError
-from s3_uploader.core.files import OUT_OF_DESCRIPTORS
+from s3_uploader.core.files import OUT_OF_DESCRIPTORS, close_quietly
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.renaming import rename_without_replacing
 from s3_uploader.spool.claim_dir import FILES, LOCK, UNFINISHED, claims_in, claims_with, mark_of
@@ -71,6 +72,7 @@ class Claims:
                 else "Let the user that runs this program write to it.",
             ) from None
         self._path = os.path.join(claim_dir, self._name)
+        begins_anew_after_fork(self, Claims.forked)
         try:
             self.root = SpoolRoot(os.path.join(self._path, FILES))
         except BaseException:
@@ -171,7 +173,7 @@ class Claims:
         with self._guard:
             self._held.discard((candidate.directory, candidate.name))
             is_last = self._closed and not self._held
-        if is_last:
+        if is_last and self._lock >= 0:
             self._finish()
         elif not self._closed and threading.get_ident() == self._owner:
             _put_back(self.root, candidate.directory, candidate.name, self._spool)
@@ -192,6 +194,11 @@ class Claims:
             self._closed = True
         if not is_over:
             self._finish()
+
+    def forked(self) -> None:
+        """Close the lock in a forked child, which would keep the claim when its parent is killed."""
+        lock, self._lock, self._closed = self._lock, -1, True
+        close_quietly(lock)
 
     def _finish(self) -> None:
         # Roots of its own: this may be another thread, long after the run.

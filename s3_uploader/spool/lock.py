@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from s3_uploader.core.control import begins_anew_after_fork
 from s3_uploader.core.errors import SpoolError, StateError
 from s3_uploader.core.files import belongs_to_process, close_quietly, release_flock, try_flock
 from s3_uploader.core.procfs import command_line, file_system_at, is_local, start_ticks
@@ -106,13 +107,13 @@ class _Locks:
         self._extent = extent
         # An open file description of our own: a duplicate would stay locked as long as any copy of it is open.
         self._directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=base_fd)
-        self._file = -1
-        self._state = -1
-        self._is_local = False
-        self._by_process = False
+        self._file = self._state = -1
+        self._is_local = self._by_process = False
         self.strangers: list[Holder] = []
         self.why_no_file = ""
         self._has_directory = False
+        # Otherwise a child that the calling program has forked would hold the locks when this process is killed.
+        begins_anew_after_fork(self, _Locks.forked)
 
     @property
     def are_released(self) -> bool:
@@ -287,27 +288,31 @@ class _Locks:
                     lock_file.remove(self._directory)
             if not self._extent.shares_directory:
                 self.note(None)
-        self._let_go()
-        close_quietly(self._directory)
-        self._directory = -1
+        self.close()
 
     def close(self) -> None:
         """Release all locks without cleaning up."""
         self._let_go()
-        close_quietly(self._directory)
-        self._directory = -1
+        directory, self._directory = self._directory, -1
+        close_quietly(directory)
+
+    def forked(self) -> None:
+        """Close the copies of a forked child. The locks are those of its parent, and stay."""
+        copies = self._directory, self._file, self._state
+        self._directory = self._file = self._state = -1
+        for each in copies:
+            close_quietly(each)
 
     def _let_go(self) -> None:
         if self._file >= 0:
             lock_file.unlock(self._file, by_process=self._by_process)
-            close_quietly(self._file)
-            self._file = -1
-        if self._state >= 0:
-            close_quietly(self._state)
-            self._state = -1
         if self._has_directory:
             release_flock(self._directory)
-            self._has_directory = False
+        self._has_directory = False
+        copies = self._file, self._state
+        self._file = self._state = -1
+        for each in copies:
+            close_quietly(each)
 
     def _is_reader(self) -> bool:
         return not os.access(".", os.W_OK | os.X_OK, dir_fd=self._directory, effective_ids=True)

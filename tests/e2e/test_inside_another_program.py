@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.e2e.site import Site
 from tests.servers.fault_script import hang
@@ -117,3 +122,38 @@ print(stop(timeout=10), stop(), [thread.name for thread in threading.enumerate()
         body = "from s3_uploader import process\nprocess(config)\ntime.sleep(0.3)"
         finished = self.script(watched, body)
         assert (finished.returncode, finished.stderr) == (0, "")
+
+    @pytest.mark.parametrize("claims", [False, True], ids=["locked", "claimed"])
+    def test_a_child_that_it_has_forked(self, watched: Site, fault_server: FaultServer, claims: bool) -> None:
+        """What a killed program had in hand is free for the next run, though a child that it has forked lives on."""
+        if claims:
+            watched.settings["claim_dir"] = str(Path(watched.spool).with_name("claims"))
+        watched.files(3)
+        fault_server.faults.add(*[hang(seconds=20).only(operations="PutObject")] * 3)
+        body = """
+import os, signal, threading
+from s3_uploader import upload_once
+def uploads():
+    return any(".dat" in os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
+def fork():
+    while not uploads():
+        time.sleep(0.05)
+    child = os.fork()
+    if child == 0:
+        os.close(1)
+        time.sleep(100)
+    print(child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+threading.Thread(target=fork).start()
+upload_once(config)
+"""
+        finished = self.script(watched, f"import os; os.dup2(os.open(os.devnull, os.O_WRONLY), 2)\n{body}")
+        child = int(finished.stdout)
+        try:
+            assert finished.returncode == -signal.SIGKILL
+            fault_server.faults.clear()
+            run = watched.run("run", "--quiet")
+            assert (run.code, watched.left()) == (0, {}), run.stderr
+            os.kill(child, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)

@@ -453,6 +453,45 @@ def test_inside_another_program(site: Site) -> None:
     site.check_all_shipped()
 
 
+def test_a_child_that_the_calling_program_has_forked(site: Site) -> None:
+    """It keeps no worker from noticing that its leader was killed, and no run from the spool."""
+    program = (
+        "import os, sys, threading, time\n"
+        "from s3_uploader import upload_once; from s3_uploader.run import division, pipeline, workers\n"
+        f"pipeline.WORKERS_FROM, workers.FIRST_QUESTION, division.WORTH_FILES = 5, {FIRST_QUESTION}, {WORTH_FILES}\n"
+        "def fork():\n"
+        "    sys.stdin.read()\n"
+        "    child = os.fork()\n"
+        "    if child: print(child, flush=True)\n"
+        "    else: time.sleep(100)\n"
+        "threading.Thread(target=fork, daemon=True).start()\n"
+        "upload_once(sys.argv[1])\n"
+    )
+    (site.place / "config.json").write_text(json.dumps(site.settings))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(site.place / "config.json")],
+        env=site.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    site.started.append(process)
+    workers = at_work(site, process)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    child = int(process.stdout.readline())
+    try:
+        process.kill()
+        assert are_gone(workers, within=site.settings["drain_seconds"])
+        site.server.latency_seconds = 0.0
+        assert site.run("run", "--quiet")[::2] == (0, "")
+        site.check_all_shipped()
+        os.kill(child, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
 def test_a_full_disk_under_the_ledger(site: Site, tmp_path: Path) -> None:
     """What cannot be recorded is not removed, by any process; with room again the next run ends clean."""
     state = tmp_path / "small"
