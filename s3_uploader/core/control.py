@@ -116,11 +116,13 @@ class ScanTrigger:
 
     :param poll_seconds: without an event, scan again after this many seconds.
     :param is_wanted: whether a run that has scanned everything should scan again at all.
+    :ivar told: how often :meth:`tell` was called.
     """
 
     def __init__(self, *, poll_seconds: float, is_wanted: Callable[[], bool] = lambda: True) -> None:
         self.poll_seconds = poll_seconds
-        self._is_wanted = is_wanted
+        self.is_wanted = is_wanted
+        self.told = 0
         self._has_come = False
         self._subscribers: list[Callable[[], None]] = []
 
@@ -135,6 +137,7 @@ class ScanTrigger:
     def tell(self) -> None:
         """Tell that something may have appeared."""
         self._has_come = True
+        self.told += 1
         for wake in tuple(self._subscribers):
             wake()
 
@@ -144,7 +147,7 @@ class ScanTrigger:
 
     def is_due(self, *, seconds_since_look: float) -> bool:
         """Whether it is time for another scan."""
-        return self._is_wanted() and (self._has_come or seconds_since_look >= self.poll_seconds)
+        return self.is_wanted() and (self._has_come or seconds_since_look >= self.poll_seconds)
 
 
 class Latch:

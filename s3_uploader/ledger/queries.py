@@ -105,13 +105,14 @@ class LedgerReader:
             because they were in flight when the whole destination failed.
         """
         ((count,),) = self._read("SELECT count(*) FROM failing WHERE attempts >= ?", (attempts,))
+        self._any_failing = self._any_failing or count > 0
         return int(count)
 
     def failing(self, path: str) -> FailingRow | None:
         """The row of a file that failed before; :meth:`FailingRow.waits` says whether its pause is over.
 
         Costs nothing while no file is failing. In another process, a file that begins to fail is seen from the next
-        commit on.
+        commit or :meth:`failing_count` on.
         """
         if not self._any_failing:
             return None

@@ -227,6 +227,7 @@ class Intake:
         :param knows_all: no worker has tried files and died, so that nobody has counted those that failed.
         """
         self.passed_over = self._flight.paths()
+        self._settlement.heed_others()
         if knows_all:
             self._counted_until = self._clock.now()
 

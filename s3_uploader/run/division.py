@@ -62,7 +62,7 @@ def workers_of(place: Place, context: RunContext, scan: SpoolScan, run: int, loc
         retries=context.retries,
         look_seconds=None if trigger is None else trigger.poll_seconds,
     )
-    return Workers(division, locks=lock.descriptors(), emit=context.emit, counters=scan.counters)
+    return Workers(division, locks=lock.descriptors(), emit=context.emit, counters=scan.counters, scan_trigger=trigger)
 
 
 class Division:
@@ -108,7 +108,8 @@ class Division:
                 return 1
         else:
             most = processes
-        most = min(most, MOST_SHARES // self._own.count)
+        # Each process has an upload in flight, and all of them together no more than are allowed.
+        most = min(most, MOST_SHARES // self._own.count, self._place.config.destination.max_concurrency)
         wanted = WORTH_FILES * self._own.count
         waiting = count_names(self._place.root, most=wanted * (most - 1), seconds=_COUNT_SECONDS)
         return min(most, 1 + waiting // wanted)

@@ -120,6 +120,11 @@ class Settlement:
             is_rehearsal=self._is_rehearsal,
         )
 
+    def heed_others(self) -> None:
+        """Take note of what other processes of this run have recorded: failing files, outdated objects."""
+        self.any_failing = self.any_failing or self._records.failing_count() > 0
+        self._any_superseded = self._any_superseded or None
+
     def known_failure(self, path: str) -> FailingRow | None:
         """The record of a file that failed before."""
         return self.failures.known(path) if self.any_failing else None

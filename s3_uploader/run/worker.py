@@ -26,7 +26,7 @@ from s3_uploader.run.place import Place, build_layout
 from s3_uploader.run.run import scan_of
 from s3_uploader.run.scan import Ending
 from s3_uploader.run.special_stores import store_maker
-from s3_uploader.run.worker_pipe import GO, OVER, READY, SIGNALS, Frames, Outcome, Task, send
+from s3_uploader.run.worker_pipe import GO, LAST, LOOK, OVER, READY, SIGNALS, Frames, Outcome, Task, send
 from s3_uploader.spool import lock_file
 from s3_uploader.spool.open_file import Sightings
 from s3_uploader.spool.root import SpoolRoot
@@ -103,6 +103,7 @@ class _Leader:
     """The leader, as a worker sees it: hears its commands, on a thread.
 
     :ivar stop: requested when the leader says so, or has died.
+    :ivar scan_trigger: see :class:`~s3_uploader.run.context.RunContext`.
     """
 
     def __init__(self, read_from: int, write_to: int, task: Task) -> None:
@@ -111,7 +112,13 @@ class _Leader:
         self._last_seconds = task.config.drain_seconds + _GRACE_SECONDS
         self._decided = threading.Event()
         self._has_said_go = False
+        self._looks = True
         self.stop = StopRequest()
+        self.scan_trigger = (
+            None
+            if task.look_seconds is None
+            else ScanTrigger(poll_seconds=task.look_seconds, is_wanted=lambda: self._looks)
+        )
         self._ending: Ending | None = None
         self._is_over = False
         try:
@@ -145,6 +152,10 @@ class _Leader:
                     if self._ending is not None:
                         self._ending.end(RunEnd.BUDGET)
                     self.stop.wake()
+                elif said == LOOK and self.scan_trigger is not None:
+                    self.scan_trigger.tell()
+                elif said == LAST:
+                    self._looks = False
                 else:
                     self.stop.request(signal.SIGTERM)
                 self._decided.set()
@@ -169,7 +180,7 @@ def _work(task: Task, tell: Telling, leader: _Leader) -> Outcome:
         beat=tell.beat,
         make_store=store_maker(0.0, bytes_in_flight=_BYTES_IN_FLIGHT // task.of),
         retries=task.retries,
-        scan_trigger=None if task.look_seconds is None else ScanTrigger(poll_seconds=task.look_seconds),
+        scan_trigger=leader.scan_trigger,
     )
     try:
         with Ledger.open(place.ledger_path, notice=lambda sentence: tell(Notice("warning", sentence))) as ledger:

@@ -16,8 +16,9 @@ import msgspec
 from s3_uploader.config.schema import Config
 from s3_uploader.core.model import FailureBucket
 
-GO, STOP, OVER = b"g", b"s", b"o"
-"""The leader's commands after the task: begin; a request to stop; the run takes in no more files.
+GO, STOP, OVER, LOOK, LAST = b"g", b"s", b"o", b"l", b"n"
+"""The leader's commands after the task: begin; a request to stop; the run takes in no more files; something may have
+appeared in the spool; the spool is not scanned again.
 
 The end of the pipe means that the leader has died.
 """

@@ -31,11 +31,12 @@ from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration
 from s3_uploader.run.scan import Ending
 from s3_uploader.run.settlement import Settlement
-from s3_uploader.run.worker_pipe import GO, OVER, READY, STOP, Outcome, Task
+from s3_uploader.run.worker_pipe import GO, LAST, LOOK, OVER, READY, STOP, Outcome, Task
 from s3_uploader.spool.layouts.base import Layout
 from s3_uploader.spool.open_file import Sightings
 
 if TYPE_CHECKING:
+    from s3_uploader.core.control import ScanTrigger
     from s3_uploader.run.worker_process import Worker
 
 FIRST_QUESTION = 1500
@@ -55,6 +56,8 @@ _LONGEST_TURN = 1.0
 """Most seconds of silence that count between two turns: the leader may have been stopped itself."""
 _DEATH_SECONDS = 15.0
 _MOST_SAID = 1000
+_LOOK_SECONDS = 1.0
+"""How often a worker is told at most that something may have appeared; one that is stopped does not hear it."""
 
 
 class Plan(Protocol):
@@ -79,12 +82,25 @@ class Workers:
     :param plan: decides when to start how many.
     :param locks: descriptors of the run's locks; ``None`` if workers cannot share them.
     :param emit: called with the workers' events.
+    :param scan_trigger: of the run; what it tells is passed on to workers.
     :ivar wake: wakes the leader; set by the leader.
     :ivar has_lost_any: whether one has died after it had begun.
     """
 
-    def __init__(self, plan: Plan, *, locks: Sequence[int] | None, emit: Emit, counters: RunCounters) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        locks: Sequence[int] | None,
+        emit: Emit,
+        counters: RunCounters,
+        scan_trigger: ScanTrigger | None = None,
+    ) -> None:
         self._plan = plan
+        self._scan_trigger = scan_trigger
+        self._told = 0
+        self._told_at = 0.0
+        self._looks = True
         self.of = 1
         self._locks = locks
         self._emit = emit
@@ -150,8 +166,7 @@ class Workers:
         self._begun = True
         self._turned_at = time.monotonic()
         self.lost += [worker for worker in self._workers if worker.is_over]
-        for worker in self._workers:
-            worker.order(GO)
+        self._order(GO)
         return self._plan.layout(self.of)
 
     def dismiss_idle(self) -> None:
@@ -226,6 +241,16 @@ class Workers:
                 self._take(worker, message, ending)
             if self._begun and not worker.is_over and worker.silent_seconds >= SILENT_SECONDS:
                 self._end_silence(worker)
+        if self._begun and self._looks and self._scan_trigger is not None:
+            self._pass_on(self._scan_trigger, now)
+
+    def _pass_on(self, scan_trigger: ScanTrigger, now: float) -> None:
+        if not scan_trigger.is_wanted():
+            self._looks = False
+            self._order(LAST)
+        elif scan_trigger.told != self._told and now - self._told_at >= _LOOK_SECONDS:
+            self._told, self._told_at = scan_trigger.told, now
+            self._order(LOOK)
 
     def _end_silence(self, worker: Worker) -> None:
         if not worker.was_silent:
@@ -289,13 +314,15 @@ class Workers:
 
         May be called from signal handlers.
         """
-        for worker in self._workers:
-            worker.order(STOP)
+        self._order(STOP)
 
     def end_run(self) -> None:
         """Tell all workers that the run takes in no more files, so that they count those that they leave."""
+        self._order(OVER)
+
+    def _order(self, what: bytes) -> None:
         for worker in self._workers:
-            worker.order(OVER)
+            worker.order(what)
 
     def have_lost_one(self) -> bool:
         """Whether one died, so that the spool is scanned once more, where files that workers left are counted."""

@@ -63,12 +63,14 @@ class Site:
         for number in range(begin, begin + count):
             path = f"den/2020/11/{number % 28 + 1:02}/20/{number % 60:02}-topic{number}.dat"
             full = self.spool / path
+            made = self.place / "made"
+            made.write_bytes(f"content {number}\n".encode())
+            os.utime(made, (old, old))
             while True:
                 with contextlib.suppress(FileNotFoundError):  # a run has pruned it
                     full.parent.mkdir(parents=True, exist_ok=True)
-                    full.write_bytes(f"content {number}\n".encode())
+                    made.rename(full)
                     break
-            os.utime(full, (old, old))
             self.made[path] = f"content {number}\n".encode()
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -401,31 +403,79 @@ def test_a_watch_is_divided_too(site: Site) -> None:
     site.check_all_shipped()
 
 
+class Waiting:
+    """A watch that ships everything but one file, whose upload takes until :attr:`released` is set.
+
+    :param who: whose share the file is: 0 for the leader.
+    """
+
+    def __init__(self, site: Site, who: int) -> None:
+        self.site = site
+        self.slow = next(path for path in sorted(site.made)[-30:] if Share(who, 2).owns(path))
+        self.released = threading.Event()
+        waits = run_before_answer(lambda: self.released.wait(PATIENCE) and None)
+        site.server.faults.add(waits.only(key=self.slow))
+        # It does not look by itself for as long as the test takes: new files are told of by the file system.
+        self.process = site.start("watch", "--quiet", "--interval", "600")
+        at_work(site, self.process)
+
+    def wait_for(self, left: set[str]) -> None:
+        """Wait until these files are left."""
+        until = time.monotonic() + PATIENCE / 2
+        while set(self.site.left()) != left:
+            assert time.monotonic() < until, self.site.left()
+            time.sleep(0.05)
+
+    def end(self) -> tuple[int, str]:
+        """Let the upload end, and then the watch."""
+        assert not self.released.is_set()
+        self.released.set()
+        self.wait_for(set())
+        self.process.send_signal(signal.SIGTERM)
+        return self.site.wait(self.process)
+
+
 @pytest.mark.rotated("who")
 @pytest.mark.parametrize("who", [0, 1], ids=["leader", "worker"])
 def test_new_files_do_not_wait_for_a_large_one(site: Site, who: int) -> None:
     """While one process has a slow upload in flight, what a watch finds meanwhile is shipped, whoever's share it is."""
-    slow = next(path for path in sorted(site.made)[-30:] if Share(who, 2).owns(path))
-    released = threading.Event()
-    site.server.faults.add(run_before_answer(lambda: released.wait(PATIENCE) and None).only(key=slow))
-    process = site.start("watch", "--quiet", "--interval", "0.5")
-    at_work(site, process)
-
-    def wait_for(left: set[str]) -> None:
-        until = time.monotonic() + PATIENCE / 2
-        while set(site.left()) != left:
-            assert time.monotonic() < until, site.left()
-            time.sleep(0.05)
-
-    wait_for({slow})
+    waiting = Waiting(site, who)
+    waiting.wait_for({waiting.slow})
     site.fill(20)
-    wait_for({slow})
-    assert not released.is_set()
-    released.set()
-    wait_for(set())
-    process.send_signal(signal.SIGTERM)
-    assert site.wait(process) == (143, "")
+    waiting.wait_for({waiting.slow})
+    assert waiting.end() == (143, "")
     site.check_all_shipped()
+
+
+def test_a_reload_meanwhile(site: Site) -> None:
+    """Once its configuration is reloaded, a watch sends nothing more with the old one, from any process."""
+    waiting = Waiting(site, 1)
+    waiting.wait_for({waiting.slow})
+    site.settings["key_prefix"] = "new/"
+    (site.place / "config.json").write_text(json.dumps(site.settings))
+    waiting.process.send_signal(signal.SIGHUP)
+    time.sleep(1.0)  # nothing tells when it has heard
+    before = set(site.made)
+    site.fill(20)
+    time.sleep(2.0)  # twice as long as it takes at most until each process looks again
+    assert set(site.left()) == {waiting.slow, *set(site.made) - before}
+    assert waiting.end() == (143, "")
+    assert set(site.server.objects()) == before | {f"new/{path}" for path in set(site.made) - before}
+
+
+def test_a_file_that_failed_meanwhile(site: Site) -> None:
+    """What failed in the share of a worker waits for its pause, also when that share is the leader's."""
+    waiting = Waiting(site, 0)
+    failing = next(path for path in sorted(site.made)[-30:] if Share(1, 2).owns(path))
+    site.server.faults.add(error("InvalidRequest", status=400).only(key=failing).repeated(9))
+    waiting.wait_for({waiting.slow, failing})
+    site.fill(20)
+    waiting.wait_for({waiting.slow, failing})
+    assert [request.key for request in site.server.requests].count(failing) == 1
+    site.server.faults.clear()
+    waiting.released.set()
+    waiting.process.send_signal(signal.SIGTERM)
+    assert site.wait(waiting.process)[0] == 143
 
 
 def test_inside_another_program(site: Site) -> None:

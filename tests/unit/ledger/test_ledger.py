@@ -695,3 +695,13 @@ def test_a_fact_that_changes_while_it_is_written_is_written_again() -> None:
     memory.set("a", "2")
     memory.written(values)
     assert memory.unwritten() == {"a": "2"}
+
+
+def test_a_file_that_fails_in_another_process(path: str, ledger: Ledger) -> None:
+    """It is seen from the next count of failing files on, and no longer counts as failing once it is shipped here."""
+    with Ledger.open(path) as other:
+        other.commit_batch(failed=[failing("a")])
+    assert ledger.failing_count() == 1
+    assert ledger.failing("a") is not None
+    ledger.commit_batch(shipped=[shipped("a")])
+    assert ledger.failing_count() == 0

@@ -109,6 +109,15 @@ def test_files_that_wait_decide(place: Place, spool: Path) -> None:
     assert division.want() == 1
 
 
+def test_uploads_in_flight_are_enough_for_all(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many processes there may be, all together have no more uploads in flight than configured."""
+    monkeypatch.setattr(division, "WORTH_FILES", 5)
+    with open_place(configured(spool, processes=4, max_concurrency=2)) as place:
+        made = divided(place)
+        assert made.want() == 2
+        assert made.config(1, 2).destination.max_concurrency == 1
+
+
 @pytest.mark.parametrize(("allowed", "effort", "expected"), [(8, 0.95, 4), (2, 0.95, 2), (1, 0.95, 1), (8, 0.5, 1)])
 def test_auto(spool: Path, monkeypatch: pytest.MonkeyPatch, allowed: int, effort: float, expected: int) -> None:
     """By itself a run takes as many processes as there are processors, up to four, and only if one is not enough."""

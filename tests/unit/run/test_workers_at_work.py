@@ -16,7 +16,7 @@ from s3_uploader.core.events import Event, Notice
 from s3_uploader.core.model import RunCounters
 from s3_uploader.run import pipeline, worker_process, workers
 from s3_uploader.run.scan import Ending
-from s3_uploader.run.worker_pipe import READY, Task
+from s3_uploader.run.worker_pipe import GO, LAST, LOOK, READY, Task
 from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Layout
 from tests.fakes import FakeClock, FakeStore, Harness, failing
@@ -77,13 +77,15 @@ class FakeWorker:
 class Crew:
     """A leader with one worker, which has begun."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, scan_trigger: ScanTrigger | None = None) -> None:
         self.now = 1000.0
         monkeypatch.setattr(worker_process, "Worker", FakeWorker)
         monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(workers, "FIRST_QUESTION", 0)
         self.told: list[Event] = []
-        self.workers = Workers(Plan(), locks=(), emit=self.told.append, counters=RunCounters())
+        self.workers = Workers(
+            Plan(), locks=(), emit=self.told.append, counters=RunCounters(), scan_trigger=scan_trigger
+        )
         self.ending = Ending(StopRequest(), clock=FakeClock().clock(), max_runtime_seconds=None)
         assert not self.workers.are_due()
         self.worker: FakeWorker = self.workers._workers[0]  # type: ignore[assignment]
@@ -348,3 +350,17 @@ def test_the_share_of_a_worker_that_is_done_is_the_leaders(crew: Crew, monkeypat
     assert not counters.left
     monkeypatch.setattr(crew.workers, "_begun", False)
     assert crew.workers.layout(whole) is whole
+
+
+def test_what_appears_is_told_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of a watch hears of new files, once a second at most, and that it is to look no more."""
+    trigger, wanted = ScanTrigger(poll_seconds=600.0, is_wanted=lambda: wanted[0]), [True]
+    crew = Crew(monkeypatch, scan_trigger=trigger)
+    crew.pass_time(5)
+    assert crew.worker.orders == [GO]
+    for _ in range(3):
+        crew.pass_time(1.5, meanwhile=trigger.tell)
+    assert crew.worker.orders[1:] == [LOOK] * 5
+    wanted[0] = False
+    crew.pass_time(5, meanwhile=trigger.tell)
+    assert crew.worker.orders[6:] == [LAST]
