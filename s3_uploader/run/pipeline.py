@@ -246,8 +246,7 @@ class Pipeline:
         self._answers.heed_refusal()
         if self.ending.is_due():
             raise RunEnded
-        self._deferral.failed.clear()
-        self._deferral.unplain = []
+        self._deferral.failed, self._deferral.unplain = [], []
         self._scan.layout = self._workers.begin()
         self._window.narrow(self._max_in_flight // self._workers.of)
         self._intake.narrow(self._workers.of)
@@ -332,7 +331,8 @@ class Pipeline:
         if self._workers is not None:
             self._scan.layout = self._workers.layout(self._whole)
         self._begin_again()
-        self._take_in(self._scan.begin())
+        self._rest = self._scan.begin()
+        self._take_in(self._rest)
 
     def _pause(self) -> None:
         """Between two files: handle answers, and wait until there is room for the next one.

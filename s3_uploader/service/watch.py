@@ -43,6 +43,7 @@ _CLOSE_SECONDS = 5.0
 _GATHER_SECONDS = 0.02
 """Events come in bursts. A pass that begins this much later finds the whole burst."""
 _LONGEST_GATHER_SECONDS = 5.0
+_UNLESS_MERGED = ", unless ledger merge has taken it over"
 
 StartEvents = Callable[[str, Callable[[], None], Emit], Callable[[], None]]
 """Starts to call a function whenever something appears in a directory, until the returned function is called."""
@@ -217,8 +218,8 @@ class Watch:
                 Notice(
                     "warning",
                     f"The ledger {shown_name(path)} was removed between two passes, and a new one was started. No file "
-                    "is lost by this, only the history. Stop the watch before you move the state directory or restore "
-                    "it.",
+                    f"is lost by this, only the history{_UNLESS_MERGED if config.share else ''}. Stop the watch before "
+                    "you move the state directory or restore it.",
                 )
             )
             # What tells others about this watch was beside it.

@@ -1994,6 +1994,25 @@ class TestNews:
         assert report.left == {Left.UNMATCHED.value: 1}
         assert (report.shipped, report.failed, report.backlog) == (1, 1, 1)
 
+    def test_it_is_ended_meanwhile(self, watched: Harness) -> None:
+        """If the destination fails while it looks once more, what it has not reached by then is counted as waiting."""
+        made: list[int] = []
+
+        def idle() -> None:
+            if not made:
+                made.extend(range(30))
+                for number in made:
+                    watched.write(f"small{number:02}", age=60 - number)
+                    watched.store.fault(f"small{number:02}", DENIED)
+                watched.scan_trigger.tell()  # type: ignore[union-attr]
+            for asked in watched.store.puts[1:]:
+                if not asked.future.done():
+                    watched.store.answer(asked)
+
+        watched.idle = idle
+        report = watched.run()
+        assert (report.exit_code, report.shipped, report.backlog) == (3, 0, 31)
+
     def test_ends_at_last(self, watched: Harness) -> None:
         """A run that is fed all the time ends after a minute, so that it is reported."""
 

@@ -295,24 +295,28 @@ class TestTrouble:
         assert loop.notices()[1] == "The trouble is over."
         assert loop.passes() == [27]
 
-    @pytest.mark.parametrize("gone", ["state", "ledger"])
+    @pytest.mark.parametrize("gone", ["state", "ledger", "ledger of a share"])
     def test_a_ledger_that_is_removed_between_two_passes(self, loop: Loop, gone: str) -> None:
         """The history is gone, and that is said once; the service manager and others are told of the watch again."""
         state = loop.base.parent / "state"
+        is_share = gone == "ledger of a share"
+        if is_share:
+            loop.settings["share"] = "0/2"
 
         def remove() -> None:
             if gone == "state":
                 shutil.rmtree(state)
             else:
-                for path in state.glob("*/ledger.sqlite3*"):
+                for path in state.rglob("ledger.sqlite3*"):
                     path.unlink()
 
         loop.wakeup.at(12, remove)
         loop.run(40)
         (notice,) = loop.notices()
         assert "ledger.sqlite3 was removed between two passes, and a new one was started." in notice
+        assert ("only the history, unless ledger merge has taken it over." in notice) is is_share
         assert loop.service == ["ready", "ready"]
-        assert list(state.glob("*/ledger.sqlite3"))
+        assert list(state.rglob("ledger.sqlite3"))
 
     def test_a_ledger_that_is_written_anew(self, loop: Loop) -> None:
         """``ledger compact`` and ``ledger merge`` put another file in its place, which is nothing to report."""
