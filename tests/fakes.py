@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from s3_uploader.core.control import Clock, ScanTrigger, StopRequest
 from s3_uploader.core.errors import ConflictError, ObjectGone, Scope, StateError, StoreError, UploadCancelled
 from s3_uploader.core.events import Event
 from s3_uploader.core.findings import Finding
-from s3_uploader.core.model import Candidate, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
+from s3_uploader.core.model import Candidate, FailureBucket, Fingerprint, Left, OnConflict, Proof, Receipt, RunReport
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 from s3_uploader.run.admission import Admission
@@ -353,6 +353,7 @@ class FakeRecords:
     def __init__(self) -> None:
         self.shipped: list[ShippedRow] = []
         self.failing_rows: dict[str, FailingRow] = {}
+        self.failures: Counter[FailureBucket] = Counter()
         self.facts: dict[str, str] = {}
         self.broken = False
         self.on_commit: Callable[[], None] = lambda: None
@@ -367,9 +368,11 @@ class FakeRecords:
         shipped: Sequence[ShippedRow] = (),
         failed: Sequence[FailingRow] = (),
         recovered: Sequence[str] = (),
+        failures: Mapping[FailureBucket, int] | None = None,
     ) -> None:
         """See ``Records``."""
         self._check()
+        self.failures.update(failures or {})
         self.shipped.extend(shipped)
         for path in [*(row.path for row in shipped), *recovered]:
             self.failing_rows.pop(path, None)

@@ -103,15 +103,17 @@ class Ledger(LedgerReader):
         shipped: Sequence[ShippedRow] = (),
         failed: Sequence[FailingRow] = (),
         recovered: Iterable[str] = (),
+        failures: Mapping[FailureBucket, int] | None = None,
     ) -> None:
         """Record a batch in one transaction that is on the disk when this returns.
 
         :param shipped: files that are at the destination now; they no longer count as failing.
         :param failed: files that failed, with the row that :func:`after_failure` makes.
         :param recovered: paths that are no longer failing although this run did not ship them.
+        :param failures: number of failed uploads, by kind, also of files that were moved or deleted since.
         """
         no_longer = [*[row.path for row in shipped], *recovered]
-        if not failed and not no_longer:
+        if not failed and not no_longer and not failures:
             return
 
         def work(connection: sqlite3.Connection) -> None:
@@ -121,6 +123,8 @@ class Ledger(LedgerReader):
                 records.add_shipped(connection, shipped, destinations=self._destinations)
             if failed:
                 records.add_failing(connection, failed)
+            if failures:
+                records.count_failures(connection, failures)
 
         self._write(work, durable=True)
 
@@ -203,7 +207,7 @@ class Ledger(LedgerReader):
     def finish_run(self, run: int, report: RunReport, *, failures: Mapping[FailureBucket, int] | None = None) -> None:
         """Record how a run ended. A run that found nothing to do is added to the preceding ticks of the same day.
 
-        :param failures: number of failed uploads, by kind.
+        :param failures: number of failed uploads, by kind, that no batch has recorded.
         """
         begun = self._begun.pop(run, (report.started_at, 0, "", stored(report.destination)))
 

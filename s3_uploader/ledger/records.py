@@ -161,12 +161,11 @@ def add_shipped(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, d
 
 
 def add_failing(connection: sqlite3.Connection, rows: Sequence[FailingRow]) -> None:
-    """Write files that failed, and add them to the totals."""
+    """Write files that failed, or are suspected."""
     connection.executemany(
         f"INSERT OR REPLACE INTO failing ({FAILING_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         map(failing_values, rows),
     )
-    connection.execute("UPDATE totals SET failed_uploads = failed_uploads + ?", (len(rows),))
 
 
 def _latest(before: str, now: str) -> str:
@@ -238,7 +237,7 @@ def finish_run(connection: sqlite3.Connection, run: int, begun: Begun, report: R
 
 
 def count_failures(connection: sqlite3.Connection, failures: Mapping[FailureBucket, int]) -> None:
-    """Add failed uploads to the counts of their hours."""
+    """Add failed uploads to the counts of their hours, and to the totals."""
     connection.executemany(
         "INSERT INTO failures (hour, code, location, uploads) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (hour, code, location) DO UPDATE SET uploads = uploads + excluded.uploads",
@@ -247,6 +246,7 @@ def count_failures(connection: sqlite3.Connection, failures: Mapping[FailureBuck
             for kind, uploads in failures.items()
         ],
     )
+    connection.execute("UPDATE totals SET failed_uploads = failed_uploads + ?", (sum(failures.values()),))
 
 
 def _is_idle(report: RunReport) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -41,6 +41,7 @@ class Records(FactMemory, Protocol):
         shipped: Sequence[ShippedRow] = (),
         failed: Sequence[FailingRow] = (),
         recovered: Sequence[str] = (),
+        failures: Mapping[FailureBucket, int] | None = None,
     ) -> None:
         """Record files in one transaction that is durable when this returns. Raises ``StateError``."""
 

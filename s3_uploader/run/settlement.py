@@ -50,7 +50,7 @@ class Settlement:
     :param confirm_lock: raises ``StateError`` if another run may have the spool by now; asked before each batch.
     :ivar counters: the counts of the run.
     :ivar leftovers: handles files that stay.
-    :ivar failed_uploads: the number of failed uploads, by kind.
+    :ivar failed_uploads: the number of failed uploads, by kind, that no batch has recorded yet.
     :ivar any_failing: whether any file may be failing, in this run or since an earlier one.
     :ivar directories: counts files in flight by directory.
     """
@@ -244,7 +244,9 @@ class Settlement:
                 ],
                 failed=failed,
                 recovered=[upload.file.candidate.path for upload, _ in unchanged] if self.any_failing else (),
+                failures=self.failed_uploads,
             )
+            self.failed_uploads.clear()
             unsettled.clear()
             self._due_at = monotonic + _BATCH_SECONDS
             leaving = [(upload.file, (upload, receipt, monotonic - upload.began)) for upload, receipt in unchanged]

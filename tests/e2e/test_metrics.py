@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -61,6 +62,40 @@ def test_a_run_and_one_that_cannot_begin(site: Site, prom: Path) -> None:
     assert site.run().code == 2
     assert values(prom.read_text(), "last_attempt_outcome")["could_not_begin"] == 1
     assert values(prom.read_text(), "shipped_files_total") == {"": 5}
+
+
+def failures_told(site: Site, prom: Path) -> tuple[int, int]:
+    """The failed uploads since the beginning, by the metrics and by the history."""
+    uploads = [json.loads(line) for line in site.run("history", "--failed", "--json").stdout.splitlines()]
+    counted = sum(row["failed_uploads"] for row in uploads if row["kind"] == "uploads")
+    return int(values(prom.read_text(), "failed_uploads_total")[""]), counted
+
+
+def test_failures_are_counted_alike(site: Site, prom: Path) -> None:
+    """The log, the history and the metrics count the same failures: of files that stay, and of those moved away.
+
+    A file that only waited beside one that failed, when the destination refused everything, has not failed.
+    """
+    archive = Path(site.settings["destination"]["path"])
+    for name in ("01-a", "02-b", "03-c"):
+        site.file(f"hall/2020/11/29/20/{name}.dat", b"ours")
+        taken = archive / f"hall/2020/11/29/20/{name}.dat"
+        taken.parent.mkdir(parents=True, exist_ok=True)
+        taken.write_bytes(b"theirs")
+    assert site.run().stderr.count("Failed to upload") == 3
+    assert failures_told(site, prom) == (3, 3)
+    site.settings["on_failure"] = {"move_to": str(site.place / "failed")}
+    assert site.run("run", "--retry").stderr.count("was moved to") == 3
+    assert failures_told(site, prom) == (6, 6)
+    assert site.left() == {}
+    del site.settings["destination"], site.settings["on_failure"]
+    site.settings["bucket"] = "readings"
+    site.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
+    site.files(5, location="attic")
+    finished = site.run()
+    assert finished.code == 3
+    failed = 6 + finished.stderr.count("Failed to upload")
+    assert failures_told(site, prom) == (failed, failed)
 
 
 def test_a_watch_writes_while_it_is_at_work(site: Site, prom: Path) -> None:

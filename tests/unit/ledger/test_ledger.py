@@ -223,10 +223,14 @@ def test_a_ledger_that_stays_locked_is_said(path: str, ledger: Ledger) -> None:
 
 
 def test_totals_count_everything_since_the_beginning(ledger: Ledger) -> None:
-    """Totals are sums over all batches and runs."""
-    ledger.commit_batch(shipped=[shipped("a"), shipped("b", size=4, already_there=True)], failed=[failing()])
+    """Totals are sums over all batches and runs; a file that is only suspected has not failed."""
+    refused = FailureBucket(int(NOW // 3600), "AccessDenied", "hall")
+    ledger.commit_batch(
+        shipped=[shipped("a"), shipped("b", size=4, already_there=True)], failed=[failing()], failures={refused: 1}
+    )
     ledger.commit_batch(shipped=[shipped("c", shipped_at=NOW - 5)], failed=[failing("x"), failing("y")])
-    ledger.finish_run(begin(ledger), report(exit_code=1, failed=3))
+    ledger.finish_run(begin(ledger), report(exit_code=1, failed=3), failures={refused: 2})
+    assert ledger.survey().failures() == {refused: 3}
     assert ledger.totals() == Totals(
         shipped_files=3,
         shipped_bytes=8196,
