@@ -100,7 +100,7 @@ def watch_one(
     def begin(configuration: config.Config) -> None:
         while withdraw:
             withdraw.pop()()
-        withdraw.append(_announce(configuration))
+        withdraw.append(_announce(configuration, interval=options.interval))
         monitoring.configure(
             metrics_file=configuration.metrics_file,
             ping_url=configuration.ping_url,
@@ -177,14 +177,14 @@ def first_line(what: str) -> str:
     return f"Watching {what}, until it is told to stop: kill {os.getpid()}"
 
 
-def _announce(configuration: config.Config) -> Callable[[], None]:
+def _announce(configuration: config.Config, *, interval: float) -> Callable[[], None]:
     """Tell ``status`` between two passes that the spool is watched."""
     try:
         state_dir = own_state_directory(configuration, environ=os.environ)
         create_state_directory(state_dir)
     except StateError:  # each pass says so
         return lambda: None
-    return watcher.announce(state_dir)
+    return watcher.announce(state_dir, interval=interval)
 
 
 def log_of(options: WatchOptions) -> Log:

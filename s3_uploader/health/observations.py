@@ -56,6 +56,21 @@ class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
     is_stranger: bool = False
 
 
+class WatchSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that watches the spool, at work or between two passes.
+
+    :param words: the process described for people.
+    :param since: when it began, seconds since the epoch; ``None`` if unknown.
+    :param interval: the longest time between two passes while all is well, in seconds; ``None`` if unknown.
+    :param state: what it does, in words; empty if unknown.
+    """
+
+    words: str
+    since: float | None = None
+    interval: float | None = None
+    state: str = ""
+
+
 class Starter(msgspec.Struct, frozen=True, kw_only=True):
     """A unit that starts the runs.
 
@@ -103,7 +118,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     :param not_finished: files that are open or still change.
     :param future: files from the future.
     :param holder: the lock holder, if there is one.
-    :param is_watched: a ``watch`` is active, at work or between two passes.
+    :param watch: the process that watches the spool, if there is one.
     :param starter: the unit that starts the runs, where one is known.
     :param hung_after: seconds after which a holder is suspected to hang.
     :param prevented: why no run can begin, as found now.
@@ -124,7 +139,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     not_finished: Sequence[OpenFileSeen] = ()
     future: FutureFiles | None = None
     holder: HolderSeen | None = None
-    is_watched: bool = False
+    watch: WatchSeen | None = None
     starter: Starter | None = None
     hung_after: float = HUNG_SECONDS
     prevented: UploaderError | None = None

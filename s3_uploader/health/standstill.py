@@ -11,7 +11,7 @@ from s3_uploader.core.meanings import meaning_of
 from s3_uploader.core.model import RunEnd
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
-from s3_uploader.health.observations import SPOOL, STATE_DIRECTORY, Observations, Starter
+from s3_uploader.health.observations import SPOOL, STATE_DIRECTORY, Observations, Starter, WatchSeen
 from s3_uploader.health.run_history import Pace, alike_since, did_not_end, finished, last_moment, pace_of
 from s3_uploader.health.wording import as_clause, problem, remedy_of
 from s3_uploader.ledger.rows import RunRow
@@ -23,6 +23,8 @@ _DEAD_RUNS = 3
 _LATE_FACTOR = 3.0
 _LATE_SECONDS = 600.0
 _STOPPED_SECONDS = 120.0
+_WATCH_SECONDS = 60.0
+"""How long a watch pauses in trouble, if its interval is shorter."""
 _MOUNT_WRITABLE = "Mount it writable (a disk with errors is made read-only: `dmesg` shows them)."
 _ELSEWHERE = (
     " If there were runs, they have another state directory, or its disk is not mounted: name it with state_dir in the "
@@ -167,11 +169,32 @@ def hung(facts: Observations) -> Iterator[Problem]:
         )
 
 
+def _asleep(facts: Observations, watch: WatchSeen, last: float | None) -> Iterator[Problem]:
+    """Diagnose a watch that was stopped, or hangs, between two passes."""
+    if watch.interval is None or any(disk.purpose == STATE_DIRECTORY for disk in facts.full):
+        return  # without room for the ledger no pass is recorded
+    moments = [moment for moment in (last, watch.since) if moment is not None]
+    if not moments or facts.now - max(moments) <= _LATE_FACTOR * max(watch.interval, _WATCH_SECONDS) + _LATE_SECONDS:
+        return
+    doing = f"; it is {watch.state}" if watch.state else ""
+    yield problem(
+        Cause.NOT_RUN,
+        f"the watch has looked at nothing for {shown_duration(facts.now - max(moments))}: {watch.words}{doing}",
+        severity=Severity.WARNING if facts.waiting == 0 else Severity.ERROR,
+        then="Nothing, until it goes on.",
+        remedy="Let it continue if something has stopped it (`kill -CONT`); otherwise restart it.",
+        since=max(moments),
+    )
+
+
 def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
     """Diagnose a missing run, by the rhythm so far."""
-    if facts.holder is not None or facts.is_watched or facts.prevented is not None:
+    if facts.holder is not None or facts.prevented is not None:
         return
     last = last_moment(runs)
+    if facts.watch is not None:
+        yield from _asleep(facts, facts.watch, last)
+        return
     pace = pace_of(runs[:50])
     if facts.starter is not None and not facts.starter.is_active and _is_missed(facts, last, pace):
         yield _stopped(facts, facts.starter, last)

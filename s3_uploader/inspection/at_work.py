@@ -8,7 +8,7 @@ import msgspec
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core import procfs
-from s3_uploader.health.observations import HolderSeen
+from s3_uploader.health.observations import HolderSeen, WatchSeen
 from s3_uploader.ledger import LedgerReader
 from s3_uploader.run.place import Place
 from s3_uploader.spool.holder import holder_of
@@ -77,4 +77,17 @@ def holder_seen(config: Config, at_work: AtWork | None, now: float) -> HolderSee
         shipped_at=at_work.shipped_at,
         state=at_work.doing,
         is_stranger=at_work.holder.is_stranger,
+    )
+
+
+def watch_seen(watcher: Holder | None, now: float) -> WatchSeen | None:
+    """The process that watches the spool, as the diagnosis needs it."""
+    if watcher is None:
+        return None
+    is_here = watcher.pid and watcher.host == os.uname().nodename
+    return WatchSeen(
+        words=watcher.described(now=now),
+        since=watcher.since,
+        interval=watcher.interval,
+        state=procfs.state_of(watcher.pid) if is_here else "",
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -12,6 +13,7 @@ from s3_uploader.core.shares import Share
 from s3_uploader.core.text import counted
 from s3_uploader.health.diagnosis import diagnose
 from s3_uploader.health.observations import HolderSeen, Observations
+from s3_uploader.inspection.at_work import watch_seen
 from s3_uploader.ledger import LedgerReader, RunRow
 from s3_uploader.ledger.together import LedgerOfShares, shares_without_ledger
 from s3_uploader.spool.lock_file import Holder
@@ -27,13 +29,13 @@ _OTHERS_RAN_LONG = 10
 class ShareStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One share; ``last_run`` is ``None`` if it has not run, ``holder`` is ``None`` if no run is at work on it.
 
-    :param is_watched: whether a ``watch`` of it exists, at work or between two passes.
+    :param watcher: the process that watches it, at work or between two passes.
     """
 
     share: Share
     last_run: RunRow | None = None
     holder: Holder | None = None
-    is_watched: bool = False
+    watcher: Holder | None = None
 
 
 def divided(ledger: LedgerReader | None) -> list[Share]:
@@ -45,19 +47,19 @@ def divided(ledger: LedgerReader | None) -> list[Share]:
 
 
 def shares_of(
-    ledger: LedgerReader | None, holders: Mapping[Share, Holder], watched: Collection[Share] = ()
+    ledger: LedgerReader | None, holders: Mapping[Share, Holder], watched: Mapping[Share, Holder] = MappingProxyType({})
 ) -> tuple[ShareStatus, ...]:
     """The state of the shares of the last division; none if the last runs shipped all files.
 
     :param holders: the runs at work, by share.
-    :param watched: the shares that are watched.
+    :param watched: the processes that watch shares.
     """
     every = divided(ledger)
     if not every or not isinstance(ledger, LedgerOfShares):
         return ()
     last = ledger.last_runs
     return tuple(
-        ShareStatus(share=each, last_run=last.get(each), holder=holders.get(each), is_watched=each in watched)
+        ShareStatus(share=each, last_run=last.get(each), holder=holders.get(each), watcher=watched.get(each))
         for each in every
     )
 
@@ -73,7 +75,9 @@ def problems_of(
         part = ledger.current.get(each.share)
         if part is not None:
             runs = part.latest_runs(most=most_runs)
-            own = msgspec.structs.replace(facts, runs=runs, holder=_seen(each, part, facts), is_watched=each.is_watched)
+            own = msgspec.structs.replace(
+                facts, runs=runs, holder=_seen(each, part, facts), watch=watch_seen(each.watcher, facts.now)
+            )
             found[each.share] = diagnose(own)
     together = [*_not_run(ledger, shares)]
     alike = Counter(same for problems in found.values() for same in {*map(_same, problems)})
@@ -107,7 +111,7 @@ def unheard_in_words(ledger: LedgerReader) -> str:
 
 def _not_run(ledger: LedgerOfShares, shares: Sequence[ShareStatus]) -> list[Problem]:
     """The problem that shares do not run, which the other shares do not show."""
-    idle = [each for each in shares if each.holder is None and not each.is_watched]
+    idle = [each for each in shares if each.holder is None and each.watcher is None]
     never = [each.share for each in idle if each.last_run is None]
     late = _late(idle, ledger)
     if not never and not late:

@@ -22,7 +22,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.health.notices import hung_of
 from s3_uploader.health.observations import Observations, Starter
 from s3_uploader.health.run_history import next_start
-from s3_uploader.inspection.at_work import AtWork, at_work_on, holder_seen
+from s3_uploader.inspection.at_work import AtWork, at_work_on, holder_seen, watch_seen
 from s3_uploader.inspection.observing import (
     endpoint_limits,
     full_disks,
@@ -139,7 +139,7 @@ def _with_ledger(
         not_finished=open_files(config, waiting, ledger, now),
         future=future_files(waiting, ledger),
         holder=holder_seen(config, spool.at_work, now),
-        is_watched=watcher is not None,
+        watch=watch_seen(watcher, now),
         starter=starter,
         hung_after=hung_of(config),
         prevented=_what_prevents(spool, denied, is_busy=spool.at_work is not None or watcher is not None),

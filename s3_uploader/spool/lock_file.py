@@ -261,6 +261,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     :param share: the share of the files that it ships; empty for all.
     :param started: when the process was started, in the kernel's clock ticks since boot; distinguishes it from a later
         process with the same number.
+    :param interval: of a watch: the longest time between two passes while all is well, in seconds; ``None`` if unknown.
     :param is_stranger: it does not look like a run of this program; not part of a note.
     """
 
@@ -271,6 +272,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
     started: int = 0
     share: str = ""
+    interval: float | None = None
     is_stranger: bool = False
 
     def described(self, *, now: float) -> str:

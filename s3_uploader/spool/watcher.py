@@ -17,10 +17,12 @@ NOTE_NAME = "watch"
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
-def announce(state_dir: str) -> Callable[[], None]:
+def announce(state_dir: str, *, interval: float) -> Callable[[], None]:
     """Say that this process watches the spool, until the returned function is called or the process ends.
 
     A note that cannot be written is no reason not to watch.
+
+    :param interval: see :class:`~s3_uploader.spool.lock_file.Holder`.
     """
     try:
         descriptor = os.open(os.path.join(state_dir, NOTE_NAME), os.O_RDWR | os.O_CREAT | _FLAGS, 0o644)
@@ -30,7 +32,7 @@ def announce(state_dir: str) -> Callable[[], None]:
     with contextlib.suppress(OSError):
         # Several may watch one spool, each with files that it claims.
         files.try_range(descriptor, first=lock_file.FIRST_BYTE, length=1, shared=True, by_process=by_process)
-        lock_file.write_note(descriptor, _this_process())
+        lock_file.write_note(descriptor, _this_process(interval))
 
     def withdraw() -> None:
         with contextlib.suppress(OSError):
@@ -55,7 +57,7 @@ def watcher_of(state_dir: str) -> Holder | None:
     return note if note is not None and is_current(note) else Holder(pid=0)
 
 
-def _this_process() -> Holder:
+def _this_process(interval: float) -> Holder:
     pid = os.getpid()
     return Holder(
         pid=pid,
@@ -64,4 +66,5 @@ def _this_process() -> Holder:
         since=time.time(),
         command=procfs.command_line(sys.argv),
         started=procfs.start_ticks(pid),
+        interval=interval,
     )

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from s3_uploader.core.errors import SpoolError, StateError
-from s3_uploader.core.findings import Cause, Severity
+from s3_uploader.core.findings import Cause, Problem, Severity
 from s3_uploader.core.origins import Origin
 from s3_uploader.health.diagnosis import diagnose, hung_after
-from s3_uploader.health.observations import FullDisk, HolderSeen, Starter
+from s3_uploader.health.observations import FullDisk, HolderSeen, Starter, WatchSeen
 from s3_uploader.health.run_history import pace_of
 from tests.health_values import NOW, abandoned, facts, only, run_row
 
@@ -144,6 +144,31 @@ class TestRuns:
         late = [run_row(5000 + 60 * number) for number in range(6)]
         assert "let it write to /state" in only(diagnose(facts(runs=late, waiting=1, not_writable="/state"))).remedy
         assert diagnose(facts(waiting=1, not_writable="/state")) == ()
+
+    @pytest.mark.parametrize("waiting", [0, 1])
+    def test_a_watch_between_two_passes(self, waiting: int) -> None:
+        """Its interval says when the next pass is due; what it waits for, and that it is stopped, is said."""
+        runs = [run_row(7200), run_row(7260)]
+
+        def found(interval: float | None, **changes: Any) -> tuple[Problem, ...]:
+            watch = WatchSeen(words="process 1", since=NOW - 9000, interval=interval, state="stopped")
+            return diagnose(facts(runs=runs, watch=watch, waiting=waiting, **changes))
+
+        problem = only(found(9.0))
+        assert (problem.cause, problem.since) == (Cause.NOT_RUN, NOW - 7199)
+        assert problem.severity is (Severity.ERROR if waiting else Severity.WARNING)
+        assert problem.sentence.endswith(": process 1; it is stopped")
+        assert found(3600.0) == ()
+        assert found(None) == ()
+        assert found(9.0, holder=HolderSeen(words="it", since=NOW - 20)) == ()
+        full = FullDisk(purpose="state directory", directory="/state", why="is full")
+        assert only(found(9.0, full=[full])).cause is Cause.DISK_FULL
+
+    def test_a_watch_that_has_just_begun(self) -> None:
+        """It is not late because nothing ran before it."""
+        watch = WatchSeen(words="process 1", since=NOW - 60, interval=9.0)
+        assert diagnose(facts(runs=[run_row(9000)], watch=watch)) == ()
+        assert diagnose(facts(runs=[], watch=watch, waiting=1)) == ()
 
     def test_runs_without_a_rhythm_are_missed_too(self) -> None:
         """Where runs have come for a day, however unevenly, one is missed after a few times the longest gap."""

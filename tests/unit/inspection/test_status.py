@@ -30,6 +30,7 @@ from s3_uploader.inspection.status import SpoolStatus, standing_of
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.run.place import Place
+from s3_uploader.spool import watcher
 from s3_uploader.spool.lock_file import LOCK_NAME
 from tests.fakes import FakeClock, write
 
@@ -115,6 +116,22 @@ class TestLooking:
         standing = standing_of(config, clock=Clock())
         assert standing.waiting is not None
         assert standing.waiting.foreign == {"unmatched": 1}
+
+    def test_a_watch_that_was_stopped(self, config: Config) -> None:
+        """A watch that exists and looks at nothing any more does not make all well."""
+        began = time.time()
+        noted(config, {}, at=began)
+        withdraw = watcher.announce(os.path.dirname(ledger_path(config)), interval=9.0)
+        try:
+            fine = standing_of(config, clock=FakeClock(began + 60).clock())
+            stopped = standing_of(config, clock=FakeClock(began + 2 * HOUR).clock())
+        finally:
+            withdraw()
+        assert fine.watcher is not None
+        assert fine.problems == ()
+        (found,) = [each for each in stopped.problems if each.cause is Cause.NOT_RUN]
+        assert found.severity is Severity.ERROR
+        assert f"the watch has looked at nothing for 2 h: process {os.getpid()}" in found.sentence
 
     def test_a_spool_that_is_gone(self, config: Config, tmp_path: Path) -> None:
         """Where the spool cannot be looked at, that is what is wrong."""
