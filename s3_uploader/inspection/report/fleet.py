@@ -38,6 +38,7 @@ def gather_of_many(
     together = Standing(files={}, failing_files=0, unmatched_files=0, failing=[])
     destinations: dict[str, None] = {}
     left_out: list[str] = []
+    names: dict[str, str] = {}
     survey = GatheredSurvey(of=len(instances), opened=lambda place: open_instance(instances[place]))
     with contextlib.closing(survey):
         for place, each in enumerate(instances):
@@ -46,6 +47,7 @@ def gather_of_many(
                     standing, named = standing_of(ledger), ledger.destinations()
                     standing.instances = [_instance(each.name, ledger, since=since, until=end)]
                     unheard = unheard_in_words(ledger)
+                    identity = ledger.recall("identity", now=now, max_age=float("inf"))
                     survey.add(ledger.survey(since=begin, until=end), place)
             except StateError as error:
                 if error.is_full or len(left_out) == len(instances) - 1:
@@ -55,6 +57,13 @@ def gather_of_many(
                 continue
             if unheard:
                 notice(f"{shown_name(each.name)}: {unheard}")
+            if identity is not None and names.setdefault(identity, each.name) != each.name:
+                # Of a cloned machine both may have gone on since, so that neither can be left out.
+                both = f"{shown_name(names[identity])} and {shown_name(each.name)}"
+                notice(
+                    f"{both} are copies of one ledger: what both have recorded is counted twice. Leave one of them "
+                    "out, unless they are of two clones of a machine."
+                )
             _add(together, standing)
             destinations |= dict.fromkeys(named)
         together.instances.sort(key=lambda one: one.name)

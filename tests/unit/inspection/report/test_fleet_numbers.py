@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -68,6 +69,16 @@ def together(place: Path, said: list[str] | None = None, since: float | None = N
     """The report of all."""
     said = [] if said is None else said
     return gather_of_many(instances(place), since=since, until=END, now=END, notice=said.append)
+
+
+def test_two_copies_of_a_ledger(place: Path) -> None:
+    """What is counted twice because a ledger was copied twice is said."""
+    (place / "berlin-yesterday").mkdir()
+    shutil.copy(place / "berlin/ledger.sqlite3", place / "berlin-yesterday")
+    said: list[str] = []
+    together(place, said)
+    (sentence,) = said
+    assert sentence.startswith("berlin and berlin-yesterday are copies of one ledger")
 
 
 @pytest.mark.parametrize("since", [None, NOW + 2 * HOUR + 10])
