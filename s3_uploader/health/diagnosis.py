@@ -29,6 +29,7 @@ def diagnose(facts: Observations) -> tuple[Problem, ...]:
         *standstill.full(facts, runs),
         *standstill.abandoned(facts, runs),
         *standstill.hung(facts),
+        *standstill.claimed(facts),
         *standstill.not_run(facts, runs),
         *standstill.dying(facts, runs),
         *standstill.full_spool(facts),

@@ -39,6 +39,19 @@ class ReadyFiles(msgspec.Struct, frozen=True, kw_only=True):
     since: float
 
 
+class ClaimedFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Files that uploaders have claimed for longer than an upload may take.
+
+    :param path: the one that was claimed first, at ``since``.
+    :param by: its uploader in words.
+    """
+
+    files: int
+    path: str
+    since: float
+    by: str
+
+
 class HolderSeen(msgspec.Struct, frozen=True, kw_only=True):
     """The lock holder.
 
@@ -120,6 +133,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     :param holder: the lock holder, if there is one.
     :param watch: the process that watches the spool, if there is one.
     :param starter: the unit that starts the runs, where one is known.
+    :param claimed: files that an uploader has claimed and does not ship.
     :param hung_after: seconds after which a holder is suspected to hang.
     :param prevented: why no run can begin, as found now.
     :param full: directories whose disks have no room.
@@ -141,6 +155,7 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     holder: HolderSeen | None = None
     watch: WatchSeen | None = None
     starter: Starter | None = None
+    claimed: ClaimedFiles | None = None
     hung_after: float = HUNG_SECONDS
     prevented: UploaderError | None = None
     full: Sequence[FullDisk] = ()

@@ -13,7 +13,7 @@ from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration, shown_name, shown_text
 from s3_uploader.health.observations import SPOOL, STATE_DIRECTORY, Observations, Starter, WatchSeen
 from s3_uploader.health.run_history import Pace, alike_since, did_not_end, finished, last_moment, pace_of
-from s3_uploader.health.wording import as_clause, problem, remedy_of
+from s3_uploader.health.wording import absolute, as_clause, others, problem, remedy_of, shown
 from s3_uploader.ledger.rows import RunRow
 
 _PASSING_SECONDS = 600.0
@@ -185,6 +185,22 @@ def _asleep(facts: Observations, watch: WatchSeen, last: float | None) -> Iterat
         remedy="Let it continue if something has stopped it (`kill -CONT`); otherwise restart it.",
         since=max(moments),
     )
+
+
+def claimed(facts: Observations) -> Iterator[Problem]:
+    """Diagnose files that wait in the hands of an uploader."""
+    late = facts.claimed
+    if late is not None:
+        yield problem(
+            Cause.HUNG_RUN,
+            f"{shown(facts, late.path)} has been claimed for {shown_duration(facts.now - late.since)}"
+            f"{others(late.files)} and is not shipped, by {late.by}",
+            then="If that uploader has ended, the next run ships it. Otherwise nobody else does.",
+            remedy="Let it continue if something has stopped it (`kill -CONT`); otherwise end it.",
+            since=late.since,
+            path=absolute(facts, late.path),
+            files=late.files,
+        )
 
 
 def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import msgspec
@@ -13,14 +14,26 @@ from s3_uploader.core.model import Untouchable
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.health import MEMORY_PREFIX
 from s3_uploader.health.left_files import LONG_OPEN_SECONDS
-from s3_uploader.health.notices import Seen, not_finished
-from s3_uploader.health.observations import SPOOL, STATE_DIRECTORY, FullDisk, FutureFiles, OpenFileSeen
+from s3_uploader.health.notices import Seen, hung_of, not_finished
+from s3_uploader.health.observations import (
+    SPOOL,
+    STATE_DIRECTORY,
+    ClaimedFiles,
+    FullDisk,
+    FutureFiles,
+    OpenFileSeen,
+)
 from s3_uploader.inspection.waiting import Waiting
 from s3_uploader.ledger import LedgerReader
 from s3_uploader.run.place import move_directory
+from s3_uploader.spool.claim_dir import FILES, claims_in, uploader_of
+from s3_uploader.spool.root import SpoolRoot, original_name
 
 _FULL_BYTES = 64 * 1024
 _READ_ONLY = "is mounted read-only"
+_MOST_CLAIMED = 1000
+_SLOWEST = 64 * 1024
+"""Bytes a second that the deadline of an upload allows."""
 
 
 def open_files(config: Config, waiting: Waiting | None, ledger: LedgerReader | None, now: float) -> list[OpenFileSeen]:
@@ -85,6 +98,36 @@ def full_disks(config: Config, state_dir: str) -> list[FullDisk]:
     return (
         [*found, FullDisk(purpose=SPOOL, directory=config.base_dir, why=why)] if why not in ("", _READ_ONLY) else found
     )
+
+
+def claimed_files(config: Config, spool: SpoolRoot, now: float) -> ClaimedFiles | None:
+    """The files that uploaders of the spool have claimed for longer than an upload may take."""
+    if config.claim_dir is None:
+        return None
+    patience = max(hung_of(config), config.upload_timeout_seconds)
+    late: list[tuple[float, str, str]] = []
+    for claim in claims_in(config.claim_dir, spool):
+        files = os.path.join(config.claim_dir, claim, FILES)
+        for directory, _, names in os.walk(files):
+            for name in names[:_MOST_CLAIMED]:
+                with contextlib.suppress(OSError):
+                    status = os.lstat(os.path.join(directory, name))
+                    # A rename sets the ctime. The deadline of an upload grows with its size.
+                    if now - status.st_ctime > patience + status.st_size / _SLOWEST:
+                        path = os.path.relpath(os.path.join(directory, original_name(name)), files)
+                        late.append((status.st_ctime, path, claim))
+    if not late:
+        return None
+    since, path, claim = min(late)
+    return ClaimedFiles(files=len(late), path=path, since=since, by=_uploader_of(claim))
+
+
+def _uploader_of(claim: str) -> str:
+    """The uploader in the name of a claim, in words."""
+    host, pid = uploader_of(claim)
+    is_here = host == os.uname().nodename
+    state = procfs.state_of(pid) if is_here else ""
+    return f"process {pid}{'' if is_here else f' on {shown_text(host)}'}{f', which is {state}' if state else ''}"
 
 
 def _cannot_be_told(path: str) -> bool:

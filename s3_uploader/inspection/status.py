@@ -20,10 +20,11 @@ from s3_uploader.core.findings import Problem
 from s3_uploader.core.shares import Share
 from s3_uploader.core.text import shown_name
 from s3_uploader.health.notices import hung_of
-from s3_uploader.health.observations import Observations, Starter
+from s3_uploader.health.observations import ClaimedFiles, Observations, Starter
 from s3_uploader.health.run_history import next_start
 from s3_uploader.inspection.at_work import AtWork, at_work_on, holder_seen, watch_seen
 from s3_uploader.inspection.observing import (
+    claimed_files,
     endpoint_limits,
     full_disks,
     future_files,
@@ -121,8 +122,7 @@ def _with_ledger(
     clock: Clock,
     starter: Starter | None,
 ) -> SpoolStatus:
-    now = clock.now()
-    state_dir = os.path.dirname(path)
+    now, state_dir = clock.now(), os.path.dirname(path)
     watched = _watched_shares(ledger, state_dir)
     watcher = (watcher_of(state_dir) if state_dir else None) or next(iter(watched.values()), None)
     spool = _look_at_spool(config, ledger, clock, state_dir)
@@ -141,6 +141,7 @@ def _with_ledger(
         holder=holder_seen(config, spool.at_work, now),
         watch=watch_seen(watcher, now),
         starter=starter,
+        claimed=spool.claimed,
         hung_after=hung_of(config),
         prevented=_what_prevents(spool, denied, is_busy=spool.at_work is not None or watcher is not None),
         not_writable=denied,
@@ -221,6 +222,7 @@ class _Spool(msgspec.Struct):
     at_work: AtWork | None = None
     shares_at_work: dict[Share, Holder] = {}
     waiting: Waiting | None = None
+    claimed: ClaimedFiles | None = None
     failing: list[FailingRow] = []
     failing_count: int = 0
     writers_unseen_on: str = ""
@@ -240,6 +242,7 @@ def _look_at_spool(config: Config, ledger: LedgerReader | None, clock: Clock, st
             spool.at_work = at_work_on(place, ledger)
             spool.shares_at_work = holders_of_shares(place.root.descriptor, place.common_state_dir)
             spool.waiting = waiting_in(place, ledger, clock)
+            spool.claimed = claimed_files(config, place.root, clock.now())
             if ledger is not None:
                 spool.failing, spool.failing_count = _failing(place, ledger)
             if config.on_success != "keep":

@@ -19,8 +19,8 @@ FILES = "files"
 """The directory of a claim that has the files."""
 UNFINISHED = "."
 """The prefix of a claim that is just being made and has no files."""
-_OURS = re.compile(r"\.?.+?(?:\.([0-9a-f]{16}))?\.\d+\.[0-9a-f]{8}", re.DOTALL)
-"""The name of a claim, and in it the spool. Those of earlier versions do not name it."""
+_OURS = re.compile(r"\.?(.+?)(?:\.([0-9a-f]{16}))?\.(\d+)\.[0-9a-f]{8}", re.DOTALL)
+"""The name of a claim, and in it host, spool and process. Those of earlier versions do not name the spool."""
 _ANY_SPOOL = ""
 _MOST_STRANGERS = 5
 
@@ -41,7 +41,14 @@ def _entries(claim_dir: str) -> Iterator[tuple[str, str | None]]:
         names = os.listdir(claim_dir)
     for name in names:
         found = _OURS.fullmatch(name)
-        yield name, None if found is None else found[1] or _ANY_SPOOL
+        yield name, None if found is None else found[2] or _ANY_SPOOL
+
+
+def uploader_of(claim: str) -> tuple[str, int]:
+    """The host and the process that the name of a claim names."""
+    found = _OURS.fullmatch(claim)
+    assert found is not None
+    return found[1], int(found[3])
 
 
 def _is_left_behind(claim: str) -> bool:

@@ -29,8 +29,9 @@ from s3_uploader.inspection.preview import Decision, look
 from s3_uploader.inspection.status import SpoolStatus, standing_of
 from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.state_directory import ledger_path
-from s3_uploader.run.place import Place
+from s3_uploader.run.place import Place, open_place
 from s3_uploader.spool import watcher
+from s3_uploader.spool.claim_dir import mark_of
 from s3_uploader.spool.lock_file import LOCK_NAME
 from tests.fakes import FakeClock, write
 
@@ -132,6 +133,23 @@ class TestLooking:
         (found,) = [each for each in stopped.problems if each.cause is Cause.NOT_RUN]
         assert found.severity is Severity.ERROR
         assert f"the watch has looked at nothing for 2 h: process {os.getpid()}" in found.sentence
+
+    def test_a_file_that_a_stopped_uploader_has_claimed(self, config: Config, tmp_path: Path) -> None:
+        """It is not in the spool, and yet it waits: nobody else ships it."""
+        config = msgspec.structs.replace(config, claim_dir=str(tmp_path / "claims"))
+        with open_place(config) as place:
+            claim = f"{os.uname().nodename}.{mark_of(str(tmp_path / 'claims'), place.root)}.{os.getpid()}.01234567"
+        files = tmp_path / "claims" / claim / "files"
+        (files / "attic").mkdir(parents=True)
+        os.rename(tmp_path / "spool" / "attic" / "x", files / "attic" / "x")
+        now = time.time()
+        assert standing_of(config, clock=FakeClock(now + 60).clock()).problems == ()
+        (found,) = standing_of(config, clock=FakeClock(now + 2 * HOUR).clock()).problems
+        assert (found.cause, found.files, found.path) == (Cause.HUNG_RUN, 1, str(tmp_path / "spool" / "attic" / "x"))
+        assert f"has been claimed for 2 h and is not shipped, by process {os.getpid()}, which is " in found.sentence
+        (tmp_path / "claims" / claim).rename(tmp_path / "claims" / claim.replace(os.uname().nodename, "elsewhere.net"))
+        (found,) = standing_of(config, clock=FakeClock(now + 2 * HOUR).clock()).problems
+        assert f"by process {os.getpid()} on elsewhere.net" in found.sentence
 
     def test_a_spool_that_is_gone(self, config: Config, tmp_path: Path) -> None:
         """Where the spool cannot be looked at, that is what is wrong."""
