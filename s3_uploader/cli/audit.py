@@ -16,7 +16,7 @@ from s3_uploader.cli.arguments import AuditOptions
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED, finish_output, to_whoever_reads
 from s3_uploader.cli.frame import load_destination
 from s3_uploader.cli.history import Selection
-from s3_uploader.cli.missing_shares import tell_of_missing_shares
+from s3_uploader.cli.missing_ledgers import tell_of_missing_shares
 from s3_uploader.cli.output import print_json_line, print_lines, utc_time, zoned_time
 from s3_uploader.config import Config
 from s3_uploader.config.share import whole

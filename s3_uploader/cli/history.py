@@ -14,7 +14,7 @@ import msgspec
 
 from s3_uploader.cli.arguments import AuditOptions, HistoryOptions
 from s3_uploader.cli.frame import load
-from s3_uploader.cli.missing_shares import tell_of_missing_shares
+from s3_uploader.cli.missing_ledgers import tell_of_missing_ledger, tell_of_missing_shares
 from s3_uploader.cli.output import (
     columns,
     local_time,
@@ -92,6 +92,7 @@ def history(config_file: str, options: HistoryOptions) -> int:
     # The ledger outlives its spool: history must be readable when base_dir is gone.
     path = ledger_path(configuration, environ=os.environ)
     with open_together(path) as ledger:
+        tell_of_missing_ledger(path)
         tell_of_missing_shares(ledger)
         if failed:
             _print_failed(ledger, selection, form)

@@ -13,7 +13,7 @@ from s3_uploader.cli.arguments import ReportOptions
 from s3_uploader.cli.directory import each_of, files_in
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED
 from s3_uploader.cli.frame import guarded, load
-from s3_uploader.cli.missing_shares import tell_of_missing_shares
+from s3_uploader.cli.missing_ledgers import tell_of_missing_ledger, tell_of_missing_shares
 from s3_uploader.cli.names import Form
 from s3_uploader.cli.output import json_bytes, print_note, with_source, write_bytes
 from s3_uploader.cli.times import parse_period
@@ -100,7 +100,9 @@ def _numbers(
     configuration = load(config_file, options)
     base_dir, destination = configuration.base_dir, configuration.destination.name
     # The ledger outlives its spool: the report must be there when base_dir is gone.
-    with open_together(ledger_path(configuration, environ=os.environ)) as ledger:
+    path = ledger_path(configuration, environ=os.environ)
+    with open_together(path) as ledger:
+        tell_of_missing_ledger(path)
         tell_of_missing_shares(ledger)
         return gather(ledger, base_dir=base_dir, destination=destination, since=since, until=until, now=now)
 

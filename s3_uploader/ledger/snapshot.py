@@ -24,7 +24,7 @@ from s3_uploader.ledger.history import selection
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.records import int64, stored
 from s3_uploader.ledger.rows import ShippedRow
-from s3_uploader.ledger.state_directory import COMPANIONS
+from s3_uploader.ledger.state_directory import COMPANIONS, WHERE_IT_MAY_BE
 from s3_uploader.ledger.together import ledgers_of_shares
 from s3_uploader.ledger.trouble import explained, not_begun, of_copy
 
@@ -39,10 +39,6 @@ _NOT_NEEDED = {"destination": "''", "mtime_ns": "0", "period_begin": "NULL", "se
 """Columns that are left out when rows are sorted, to save room."""
 _TEXTS = ("encoding",)
 """Columns whose missing value is the empty text and not NULL."""
-_WHERE_IT_MAY_BE = (
-    "Run this as the user that runs the uploads, with their state directory: with --set state_dir=DIRECTORY, or, where "
-    "systemd runs them, with STATE_DIRECTORY=/var/lib/s3-uploader (or the unit's own name) in the environment."
-)
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -119,7 +115,7 @@ class Snapshot:
             # It may be there and this user may not see it, which is another error.
             if _Source(ledger_path).is_empty:
                 raise not_begun(ledger_path)
-            raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=_WHERE_IT_MAY_BE)
+            raise StateError(f"There is no ledger {shown_name(ledger_path)}.", hint=WHERE_IT_MAY_BE)
         # Without a name it is a temporary file, which is gone when it is closed.
         self._connection = sqlite3.connect("", uri=True, isolation_level=None)
 

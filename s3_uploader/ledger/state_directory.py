@@ -28,6 +28,11 @@ RESERVE_SIZE = 256 * 1024
 _AMPLE = 8 * RESERVE_SIZE
 """With less free room than this, no reserve is made."""
 _CHUNK = 64 * 1024
+WHERE_IT_MAY_BE = (
+    "Run this as the user that runs the uploads, with their state directory: with --set state_dir=DIRECTORY, or, where "
+    "systemd runs them, with STATE_DIRECTORY=/var/lib/s3-uploader (or the unit's own name) in the environment."
+)
+"""What to do about a ledger that is not where it was looked for."""
 
 
 def state_directory(*, config_state_dir: str | None, environ: Mapping[str, str], base_dir: str, uid: int) -> str:

@@ -192,10 +192,15 @@ class TestHistory:
             assert shipped.run("history", *arguments).code == 2
 
     def test_it_outlives_its_spool(self, shipped: Site) -> None:
-        """It can be read when the spool is gone, and while it is empty it says so."""
-        finished = shipped.run("history", "--set", f"state_dir={shipped.place / 'nowhere'}")
-        assert (finished.code, finished.stdout) == (0, "")
-        assert finished.stderr == "0 files, 0 B.\n"
+        """It can be read when the spool is gone. Where there is no ledger, it and a report say that."""
+        nowhere = ("--set", f"state_dir={shipped.place / 'nowhere'}")
+        for arguments in (("history",), ("history", "--failed"), ("history", "--totals", "day"), ("report", "--json")):
+            finished = shipped.run(*arguments, *nowhere)
+            assert finished.code == 0
+            first = finished.stderr.splitlines()[0]
+            assert first.startswith(f"There is no ledger {shipped.place / 'nowhere'}")
+            assert "so this knows of no run" in first
+        assert "There is no ledger" not in shipped.run("history").stderr
 
     def test_odd_names(self, site: Site) -> None:
         """A name that is no text comes back byte for byte from the JSON, and the table stays printable."""
