@@ -204,6 +204,14 @@ class TestConflicts:
         assert f"{taken.spool}/{GOOD[0]} to {fault_server.bucket}/{GOOD[0]}: " in warning
         assert "on_conflict" in warning
 
+    def test_moved(self, taken: Site, fault_server: FaultServer) -> None:
+        """One that is moved away is not called kept."""
+        taken.settings["on_failure"] = {"move_to": str(taken.place / "failed")}
+        (warning,) = taken.run().sentences("WARNING")
+        assert warning.endswith(f"The file was moved to {taken.place}/failed/{GOOD[0]}.")
+        assert "kept" not in warning
+        assert fault_server.objects() == {GOOD[0]: b"theirs"}
+
     def test_overwrite(self, taken: Site, fault_server: FaultServer) -> None:
         """``overwrite`` replaces the object."""
         taken.settings["on_conflict"] = "overwrite"

@@ -222,11 +222,11 @@ class ContestedUpload(ProvenUpload):
             self._examine(call, ours=ours)
 
     def _cannot_examine(self, call: PendingRequest) -> None:
-        hint = "Grant s3:GetObject so that the program can find out. The file is kept until then."
+        hint = "Grant s3:GetObject so that the program can find out."
         if is_archived(call.answer or call.refusal):
             hint = (
                 "The object is archived and cannot be read. Restore it so that the program can compare, or remove one "
-                "of the two. The file is kept until then."
+                "of the two."
             )
         self.fail(ConflictError(f"{self._address} is taken, and it is unknown whether by the same content.", hint=hint))
 
@@ -330,4 +330,4 @@ class ContestedUpload(ProvenUpload):
 
 
 def _conflict_hint() -> str:
-    return "The file is kept. Remove or rename one of the two, or set on_conflict to keep-both or overwrite."
+    return "Remove or rename one of the two, or set on_conflict to keep-both or overwrite."
