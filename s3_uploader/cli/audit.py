@@ -105,7 +105,7 @@ def audit(config_file: str | None, options: AuditOptions) -> int:
         _note_in_ledgers(read, inventory.name, selection, summary)
     else:
         _note(_what_was_left(summary))
-    summary.unreadable = [*left_out, *unreadable]
+    summary.unreadable, summary.taken_at = [*left_out, *unreadable], taken_at
     if is_in_vain:
         _note(f"Nothing was audited: the ledger knows of no file at {shown_name(inventory.name)}.")
     if taken_at is not None and later:
@@ -351,6 +351,7 @@ def _print_summary(
                 "not_audited": summary.not_audited,
                 "first_not_audited": summary.first_not_audited,
                 "spool_unfinished": summary.left_spool_unfinished,
+                "inventory_taken_at": utc_time(summary.taken_at),
                 **({"unreadable_ledgers": summary.unreadable} if of_each else {}),
                 "elsewhere": elsewhere,
                 **({"instances": of_each} if of_each else {}),
@@ -371,6 +372,9 @@ def _print_summary(
 
 def _summary_line(summary: Summary, destination: str, seconds: float) -> str:
     audited = f"{counted(summary.keys, 'file')} audited at {shown_name(destination)} in {shown_duration(seconds)}"
+    if summary.taken_at is not None:
+        # What was removed since then is in it, and the bucket is asked only for what differs.
+        audited += f", as they were in the inventory from {zoned_time(summary.taken_at)}"
     parts = [f"{summary.same:,} with the same content"]
     if summary.size_only:
         parts.append(f"{summary.size_only:,} with the same size (nothing more can be compared)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import hashlib
 import json
@@ -74,6 +75,11 @@ def test_what_an_old_inventory_cannot_know(site: Site, fault_server: FaultServer
     assert "3 files audited" in told.stdout
     assert "lacks 1 file shipped since" in told.stderr
     assert f"--since {taken_at}." in told.stderr
+    of = f"{datetime.datetime.fromtimestamp(taken_at, datetime.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+    assert f", as they were in the inventory from {of}: 3 with the same content." in told.stdout
+    summary = json.loads(site.run("audit", "--inventory", str(path), "--json").stdout.splitlines()[-1])
+    assert summary["inventory_taken_at"] == of.replace(" UTC", ".000Z").replace(" ", "T")
+    assert json.loads(site.run("audit", "--json").stdout.splitlines()[-1])["inventory_taken_at"] is None
     old = inventory(site.place / "old", fault_server, taken_at=taken_at - 10 * 86400)
     nothing = site.run("audit", "--inventory", str(old))
     assert nothing.code == 1

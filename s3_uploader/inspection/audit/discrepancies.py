@@ -65,6 +65,7 @@ class Summary(msgspec.Struct, kw_only=True):
     :ivar not_audited: keys that were not audited because the time was over.
     :ivar first_not_audited: the first of them, in the order of their bytes; empty if there are none.
     :ivar left_spool_unfinished: not all files of the spool were examined, for the same reason.
+    :ivar taken_at: when the inventory in place of a listing was made, seconds since the epoch; else ``None``.
     :ivar unreadable: paths of the ledgers, of several, that could not be read, or not to the end.
     """
 
@@ -77,6 +78,7 @@ class Summary(msgspec.Struct, kw_only=True):
     not_audited: int = 0
     first_not_audited: str = ""
     left_spool_unfinished: bool = False
+    taken_at: float | None = None
     unreadable: list[str] = []
 
     def count(self, kind: Kind) -> None:
