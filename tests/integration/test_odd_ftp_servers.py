@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import threading
 import time
@@ -12,19 +13,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from s3_uploader.core.errors import ConflictError, DestinationBusy, KeyRefused, ProofError, Scope, StoreError
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.queries import EndpointMemory
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.file_servers import listing
+from s3_uploader.stores.file_servers import conflict, listing
+from s3_uploader.stores.file_servers.holder import Holder
 from s3_uploader.stores.ftp import keep_alive
+from s3_uploader.stores.ftp import session as ftp_session
 from s3_uploader.stores.ftp.replies import Lost
 from s3_uploader.stores.ftp.store import FtpStore
 from s3_uploader.stores.listing import CannotList
 from tests.servers.odd_ftp import OddFtpServer, Oddities, OddSession, odd_ftp_server
+from tests.servers.process import wait_until
 
 Begin = Callable[..., Future[Receipt]]
 
@@ -329,6 +335,35 @@ def test_listing_that_breaks_off_shows_no_absence(root: Path, begin: Begin, repl
         assert server.files() == {"a": b"other", "before": b"x"}
 
 
+@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+def test_listing_that_is_too_long_shows_no_absence(
+    root: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, temporary_names: str, stops: bool
+) -> None:
+    """Where only listings show files, one that is not read to its end makes no name free."""
+    monkeypatch.setattr(ftp_session, "_MOST_LISTED_BYTES", 1000)
+    (root / "d").mkdir()
+    (root / "d/z").write_bytes(b"other")
+
+    def list_many(session: OddSession, command: str, argument: bytes) -> bool:
+        if command != "LIST" or not (root / "d/many").exists():
+            return False
+        with session.data() as connection:
+            connection.sendall(b"-rw-r--r--   1 u        g    1 Jan  1 00:00 a-long-name\r\n" * 100)
+        if stops:
+            session.say("226 done")
+        return True
+
+    refuses = dict.fromkeys(("SIZE", "MLST", "MLSD"), "502 not implemented")
+    odd = Oddities(refuses=refuses, features=(), before=list_many)
+    with odd_ftp_server(root, odd) as server, opened(server, temporary_names=temporary_names) as store:
+        begin(store, "d/a", b"content").result(60)
+        (root / "d/many").touch()
+        with pytest.raises(StoreError):
+            begin(store, "d/z", b"content").result(60)
+        assert server.files()["d/z"] == b"other"
+
+
 @pytest.mark.rotated("without")
 @pytest.mark.parametrize(
     "told",
@@ -388,6 +423,24 @@ def test_no_dots(root: Path, begin: Begin) -> None:
         assert server.files() == {"a": b"x", "b": b"x"}
         with opened(server, temporary_names="hidden") as store, pytest.raises(StoreError, match="553 Prohibited"):
             begin(store, "c", b"x").result(60)
+
+
+def test_names_with_a_dot_that_are_busy(root: Path, begin: Begin) -> None:
+    """A refusal that may pass does not show that the server takes no names with a dot."""
+    known = memory()
+    busy: list[str] = []
+
+    def be_busy(session: OddSession, command: str, argument: bytes) -> bool:
+        if command == "STOR" and not busy:
+            busy.append("once")
+            session.say("450 busy")
+            return True
+        return False
+
+    with odd_ftp_server(root, Oddities(before=be_busy)) as server, opened(server, memory=known) as store:
+        begin(store, "a", b"x").result(60)
+        assert busy
+        assert all(command.startswith("STOR /.") for command in server.sent("STOR"))
 
 
 def test_no_rename(root: Path, begin: Begin) -> None:
@@ -478,6 +531,13 @@ def test_no_rename_and_no_delete(root: Path, begin: Begin) -> None:
             begin(store, "a", b"content").result(60)
 
 
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The beginning of a file counts as left after a moment."""
+    monkeypatch.setattr(conflict, "_UNCHANGED_SECONDS", 2.0)
+
+
+@pytest.mark.usefixtures("no_patience")
 def test_beginning_of_a_killed_upload(root: Path, begin: Begin) -> None:
     """Where files go straight to their names, what a killed run left is their beginning, and is replaced."""
     (root / "a").write_bytes(b"con")
@@ -491,6 +551,40 @@ def test_beginning_of_a_killed_upload(root: Path, begin: Begin) -> None:
         assert server.files() == {"a": b"content", "b": b"other", "c": b"content"}
 
 
+@pytest.mark.usefixtures("no_patience")
+@pytest.mark.parametrize("beginning", [b"", b"con"])
+def test_beginning_that_another_client_sends(root: Path, begin: Begin, beginning: bytes) -> None:
+    """A file that grows is not what a killed run left, although it is the beginning of ours so far."""
+    (root / "a").write_bytes(beginning)
+    with odd_ftp_server(root, Oddities()) as server, opened(server, temporary_names="none") as store:
+        ours = begin(store, "a", b"content")
+        wait_until(lambda: bool(server.sent("RETR")), what="the file was examined")
+        (root / "a").write_bytes(b"contact")
+        with pytest.raises(ConflictError):
+            ours.result(60)
+        assert server.files() == {"a": b"contact"}
+
+
+NO_SIZES = {"SIZE": "550 Permission denied."}
+ONLY_LISTINGS = {**NO_SIZES, "MLST": "502 not implemented", "MLSD": "502 not implemented"}
+
+
+@pytest.mark.parametrize("lock_file", [None, "lock"])
+@pytest.mark.parametrize(("refuses", "features"), [(NO_SIZES, Oddities.features), (ONLY_LISTINGS, ())])
+def test_direct_upload_where_every_size_is_denied(
+    root: Path, begin: Begin, refuses: dict[str, str], features: tuple[str, ...], lock_file: str | None
+) -> None:
+    """That SIZE is refused (vsftpd: cmds_denied) makes no name free: what other commands show is not replaced."""
+    (root / "a").write_bytes(b"other")
+    odd = Oddities(refuses=refuses, features=features)
+    with odd_ftp_server(root, odd) as server, opened(server, temporary_names="none", lock_file=lock_file) as store:
+        with pytest.raises(ConflictError):
+            begin(store, "a", b"content").result(60)
+        assert server.files()["a"] == b"other"
+        begin(store, "b", b"content").result(60)
+        assert server.files()["b"] == b"content"
+
+
 def test_file_of_which_the_server_says_it_is_empty(root: Path, begin: Begin) -> None:
     """A wrong length of 0 does not make another's file the beginning of ours."""
     (root / "a").write_bytes(b"other")
@@ -499,6 +593,50 @@ def test_file_of_which_the_server_says_it_is_empty(root: Path, begin: Begin) -> 
         with pytest.raises(ConflictError):
             begin(store, "a", b"content").result(60)
         assert server.files() == {"a": b"other"}
+
+
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+@pytest.mark.parametrize("key", ["d/e/f/new", "d/e/f2/new"])
+def test_directory_that_another_program_removes(root: Path, begin: Begin, temporary_names: str, key: str) -> None:
+    """A consumer that takes files together with their directories costs no file: the directories are made again."""
+    with odd_ftp_server(root, Oddities()) as server, opened(server, temporary_names=temporary_names) as store:
+        begin(store, "d/e/f/old", b"content").result(60)
+        shutil.rmtree(root / "d")
+        begin(store, key, b"content").result(60)
+        assert server.files() == {key: b"content"}
+
+
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+def test_root_that_vanishes(root: Path, begin: Begin, temporary_names: str) -> None:
+    """Every file would meet that, so it ends the run, and no file is blamed."""
+    (root / "base").mkdir()
+    with (
+        odd_ftp_server(root, Oddities()) as server,
+        opened(server, path="/base", temporary_names=temporary_names) as store,
+    ):
+        begin(store, "d/old", b"content").result(60)
+        (root / "base").rename(root / "elsewhere")
+        with pytest.raises(StoreError, match="has vanished during the run") as caught:
+            begin(store, "d/new", b"content").result(60)
+        assert (caught.value.scope, caught.value.origin) == (Scope.DESTINATION, Origin.DIRECTORY)
+        (root / "elsewhere").rename(root / "base")
+        begin(store, "d/new", b"content").result(60)
+
+
+def test_unfinished_file_that_another_program_takes(root: Path, begin: Begin) -> None:
+    """It is sent again, and nothing asks for permissions."""
+    taken: list[str] = []
+
+    def take(session: OddSession, command: str, argument: bytes) -> bool:
+        if command == "RNFR" and not taken and b"part" in argument:
+            taken.append(str(session.path(argument).rename(root / "taken")))
+        return False
+
+    with odd_ftp_server(root, Oddities(before=take)) as server, opened(server) as store:
+        (root / "x").touch()
+        begin(store, "a", b"content").result(60)
+        assert len(taken) == 1
+        assert server.files() == {"a": b"content", "taken": b"content", "x": b""}
 
 
 DROP_BOX = dict.fromkeys(
@@ -621,6 +759,22 @@ def test_lock_that_cannot_be_read_in_the_end(root: Path, reply: str, stays: bool
             odd.refuses["RETR"] = reply
         assert list(server.files()) == (["lock"] if stays else [])
         assert any("removed or replaced by another client" in each for each in told) == stays
+
+
+@pytest.mark.parametrize(("refuses", "features"), [(NO_SIZES, Oddities.features), (ONLY_LISTINGS, ())])
+def test_lock_where_every_size_is_denied(root: Path, refuses: dict[str, str], features: tuple[str, ...]) -> None:
+    """A lock that SIZE does not show is seen: one of a killed run is removed, an empty one of another program stays."""
+    with odd_ftp_server(root, Oddities(refuses=refuses, features=features)) as server:
+        (root / "lock").touch()
+        with pytest.raises(DestinationBusy, match="empty"):
+            new_store(server, lock_file="lock").open()
+        assert server.files() == {"lock": b""}
+        left = Holder.current()
+        left = msgspec.structs.replace(left, started=str(int(left.started) - 1))
+        (root / "lock").write_text(left.line("nonce") + "\n")
+        with opened(server, lock_file="lock"):
+            assert len(server.files()["lock"].splitlines()) == 1
+        assert server.files() == {}
 
 
 def test_lock_that_could_not_be_removed(root: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import functools
 import os
+import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -48,6 +49,49 @@ def bench(scripted_sftp: ScriptedSftpServer, tmp_path: Path) -> Iterator[Bench]:
     """Stores on the scripted server."""
     with bench_on(scripted_sftp, tmp_path) as one:
         yield one
+
+
+# ---------------------------------------------------------------------------------------------- what vanishes
+
+
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+@pytest.mark.parametrize("key", ["d/e/f/new", "d/e/f2/new"])
+def test_directory_that_another_program_removes(
+    scripted_sftp: ScriptedSftpServer, bench: Bench, temporary_names: str, key: str
+) -> None:
+    """A consumer that takes files together with their directories costs no file: the directories are made again."""
+    store = bench.opened(temporary_names=temporary_names)
+    bench.put(store, "d/e/f/old", CONTENT)
+    shutil.rmtree(scripted_sftp.root / "d")
+    bench.put(store, key, CONTENT)
+    assert scripted_sftp.files() == {key: CONTENT}
+
+
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+def test_root_that_vanishes(scripted_sftp: ScriptedSftpServer, bench: Bench, temporary_names: str) -> None:
+    """Every file would meet that, so it ends the run, and no file is blamed."""
+    (scripted_sftp.root / "base").mkdir()
+    store = bench.opened(path="base", temporary_names=temporary_names)
+    bench.put(store, "d/old", CONTENT)
+    (scripted_sftp.root / "base").rename(scripted_sftp.root / "elsewhere")
+    with pytest.raises(StoreError, match="has vanished during the run") as caught:
+        bench.put(store, "d/new", CONTENT)
+    assert (caught.value.scope, caught.value.origin) == (Scope.DESTINATION, Origin.DIRECTORY)
+
+
+def test_unfinished_file_that_another_program_takes(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """It is sent again, and the file is not blamed, so that on_failure does not delete it."""
+
+    async def take(request: Request) -> Any:
+        for part in scripted_sftp.root.glob("*part"):
+            part.unlink()
+        return await request.carry_out()
+
+    store = bench.opened()
+    bench.put(store, "first", CONTENT)
+    scripted_sftp.once("link", take)
+    bench.put(store, "key", CONTENT)
+    assert scripted_sftp.files() == {"first": CONTENT, "key": CONTENT}
 
 
 # ---------------------------------------------------------------------------------------------- few descriptors

@@ -127,9 +127,15 @@ class Attempts(Generic[_Session]):
                 if self._manner.may_be_full(refused) and self._is_full(session, upload):
                     error = self._manner.without_room(error)
                     error.scope = Scope.DESTINATION
+                elif _has_no_base(session):
+                    error = _without_base(session)
                 elif refused.may_be_of_all and self._takes_nothing(session, refused):
                     error = _without_right(error, session)
                 raise error from None
+            except StoreError as error:
+                if error.origin is Origin.OURS and _has_no_base(session):
+                    raise _without_base(session) from None
+                raise
             except Lost as lost:
                 if lost.lacks_descriptors:
                     self._pool.narrow(session)
@@ -195,6 +201,26 @@ class Attempts(Generic[_Session]):
             with contextlib.suppress(Refused, Lost):
                 session.delete(upload.probe_path)
         return False
+
+
+def _has_no_base(session: FileSession) -> bool:
+    """Whether the directory above all files has vanished since the login, so that no file is at fault."""
+    if session.base == "/" or not session.usable:
+        return False
+    try:
+        return not session.is_directory(session.base)
+    except (Refused, Lost):
+        return False
+
+
+def _without_base(session: FileSession) -> StoreError:
+    return StoreError(
+        f"The directory {shown_name(session.base)} on the {session.protocol} server has vanished during the run.",
+        code="NoSuchDirectory",
+        scope=Scope.DESTINATION,
+        origin=Origin.DIRECTORY,
+        hint="Check the path; the directory must exist.",
+    )
 
 
 def _without_right(error: StoreError, session: FileSession) -> StoreError:

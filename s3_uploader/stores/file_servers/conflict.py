@@ -19,6 +19,9 @@ from s3_uploader.stores.file_servers.parts import PartNames
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.workers import UploadTask
 
+_UNCHANGED_SECONDS = 10.0
+"""How long the beginning of a file must keep its length before it counts as left by a killed run."""
+
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """What all uploads of a store share.
@@ -67,8 +70,19 @@ class KeyDecision:
     """Decides about one file. Asks the server each time."""
 
     def __init__(
-        self, key: str, source: Source, options: PutOptions, replaces: str, *, content: Content, site: Site
+        self,
+        task: UploadTask,
+        key: str,
+        source: Source,
+        options: PutOptions,
+        replaces: str,
+        *,
+        content: Content,
+        site: Site,
     ) -> None:
+        self.sent_to = ""
+        """The final name to which this upload has sent bytes."""
+        self._task = task
         self._key = key
         self._source = source
         self._options = options
@@ -108,9 +122,16 @@ class KeyDecision:
             return False
         try:
             # An empty one, too: some servers report 0 for files that have bytes.
-            return self._content.read_back(session, path, most=size) == self._content.beginning(size)
+            if self._content.read_back(session, path, most=size) != self._content.beginning(size):
+                return False
         except Refused:
-            return size == 0
+            if size:
+                return False
+        if path == self.sent_to:
+            return True
+        # Another client may be sending it at this moment.
+        self._task.pause(_UNCHANGED_SECONDS)
+        return session.size(path) == size
 
     def _make_sure_of_name(self, session: FileSession, key: str) -> None:
         """Check that a file found under a name has exactly this name, because some servers treat two names as one."""

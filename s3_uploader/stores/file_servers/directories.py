@@ -47,7 +47,13 @@ class KnownDirectories:
         """
         if self._knows(path):
             return False
-        self._ensure(session, path, hidden=hidden, missing=0)
+        try:
+            self._ensure(session, path, hidden=hidden, missing=0)
+        except Refused:
+            # Another program may have removed a parent that is known.
+            if not self.forget(path):
+                raise
+            self._ensure(session, path, hidden=hidden, missing=0)
         return True
 
     def _knows(self, path: str) -> bool:
@@ -85,10 +91,13 @@ class KnownDirectories:
             self._known.add(path)
         return is_new
 
-    def forget(self, path: str) -> None:
-        """Note that ``path``, and perhaps its parents, seem to be deleted."""
+    def forget(self, path: str) -> bool:
+        """Note that ``path``, and perhaps its parents, seem to be deleted. Returns whether one of them was known."""
         with self._lock:
-            self._known = {known for known in self._known if known == "/" or not f"{path}/".startswith(f"{known}/")}
+            left = {known for known in self._known if known == "/" or not f"{path}/".startswith(f"{known}/")}
+            was_known, self._known = len(left) < len(self._known), left
+            self._kept = set()  # names in a directory that is gone could not be tried
+        return was_known
 
     def learn_names(self, session: FileSession, directory: str, *, hidden: bool, renames: bool) -> None:
         """Find out how the server stores plain names, unless that is known."""
@@ -198,5 +207,5 @@ def _has_no_files(session: FileSession, directory: str) -> bool:
         return False
     if files:
         # If the server reports this file, its later answers can be trusted (`sees`).
-        return session.size(f"{directory.rstrip('/')}/{files[0]}") is not None
+        return session.size(f"{directory.rstrip('/')}/{files[0]}", thoroughly=True) is not None
     return whole

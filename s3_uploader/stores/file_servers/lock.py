@@ -110,18 +110,26 @@ class RemoteLock:
         _in_use.update((self._line, self._intent))
         self._notes.add(self._line, self._intent)
         try:
-            self._create(session, self._path, content, intent)
-            first = self._first_line(session, insists=True)
-            if first is not None and first != self._line:
+            # An old lock that the server hid from the first look is cleared away here, once.
+            if not self._made(session, content, intent) and not (
+                self._clear_away(session) and self._made(session, content, intent)
+            ):
                 raise self._busy()
-            self._was_readable = first is not None
             self._held = True
-        except FileExistsError:
-            raise self._busy() from None
         finally:
             _in_use.discard(self._intent)
             if not self._held:
                 self.give_up()
+
+    def _made(self, session: FileSession, content: bytes, intent: str) -> bool:
+        """Create the file. Returns ``False`` if it is another client's."""
+        try:
+            self._create(session, self._path, content, intent)
+        except FileExistsError:
+            return False
+        first = self._first_line(session, insists=True)
+        self._was_readable = first is not None
+        return first is None or first == self._line
 
     def release(self, session: FileSession, *, tell: Callable[[str], None] = lambda _: None) -> bool:
         """Remove the lock file if it is still ours. Returns ``False`` if it was not.

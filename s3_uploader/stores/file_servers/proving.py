@@ -72,6 +72,7 @@ class Prover:
                 f"The {session.protocol} server reported the rename to {self._address}, but has no file under "
                 "that name.",
                 code="NameChanged",
+                origin=Origin.OURS,
                 hint="Find out whether the server changes names, and whether another program removes the files.",
             )
         if length not in (None, self._content.size) or (length is not None and length == was):
@@ -139,6 +140,7 @@ class Prover:
                 f"The {session.protocol} server has none of the {self._content.size} bytes sent to {self._address}.",
                 code="Truncated",
                 retryable=True,
+                origin=Origin.OURS,
             )
         session.learned.has_shown_files = False
         return shows_nothing(

@@ -14,6 +14,7 @@ import msgspec
 
 from s3_uploader.core.errors import ProofError, Scope, StoreError
 from s3_uploader.core.model import Proof, Receipt
+from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import KeyDecision, Site, Target
@@ -54,7 +55,7 @@ class FileUpload(ABC, Generic[_Session]):
         self._options = options
         self._site = site
         self._content = Content(task, source)
-        self._decision = KeyDecision(key, source, options, replaces, content=self._content, site=site)
+        self._decision = KeyDecision(task, key, source, options, replaces, content=self._content, site=site)
         self._prover = Prover(task, self._content, minimum=options.minimum_proof, address=site.address(key))
         self._has_sent = False
         self._renaming: Renaming | None = None
@@ -69,12 +70,13 @@ class FileUpload(ABC, Generic[_Session]):
         found = self._after_lost_rename(session)
         if found is not None:
             return found
+        is_sure = self._site.learned.sees
         decision = self._decision.decide(session)
         if isinstance(decision, Receipt):
             return decision
         directory = self._decision.path(session, self._key).rpartition("/")[0] or "/"
         if self._site.temporary_names == "none":
-            return self._send_directly(session, directory, decision)
+            return self._send_directly(session, directory, decision, is_sure=is_sure)
         proof = self._sent_before(session)
         if proof is None:
             self._send(session, directory)
@@ -110,7 +112,8 @@ class FileUpload(ABC, Generic[_Session]):
         except Refused as refused:
             if not refused.may_be_the_name:
                 raise
-            if self._site.temporary_names == "auto" and self._is_hidden() and not self._site.directories.took_a_file:
+            may_be_the_dot = self._site.temporary_names == "auto" and self._is_hidden() and not refused.is_for_now
+            if may_be_the_dot and not self._site.directories.took_a_file:
                 # Many servers forbid names with a leading dot.
                 self._send_as(session, directory, hidden=False)
                 self._site.learned.takes_no_hidden_names = True
@@ -150,15 +153,36 @@ class FileUpload(ABC, Generic[_Session]):
                 raise
             return None
 
-    def _send_directly(self, session: _Session, directory: str, target: Target) -> Receipt:
+    def _send_directly(self, session: _Session, directory: str, target: Target, *, is_sure: bool) -> Receipt:
         """Send the file directly to its final name, as configured.
+
+        :param is_sure: whether it was known, when the target was decided, that the server reports existing files.
+        """
+        made = self._site.directories.ensure(session, directory, hidden=False)
+        try:
+            return self._send_to(session, directory, target, is_sure=is_sure)
+        except Refused as refused:
+            if made or self.temporary_path or not refused.may_be_the_name:
+                raise
+        # Another program may have removed the directory of an earlier upload.
+        self._site.directories.forget(directory)
+        self._site.directories.ensure(session, directory, hidden=False)
+        return self._send_to(session, directory, target, is_sure=is_sure)
+
+    def _send_to(self, session: _Session, directory: str, target: Target, *, is_sure: bool) -> Receipt:
+        """Send the file to the final name.
 
         An existing file is removed first, so that its length is not taken for ours, and because a server that does not
         overwrite would store the file beside it.
         """
-        self._site.directories.ensure(session, directory, hidden=False)
         if self._options.minimum_proof is not Proof.NONE:
             self._look_before(session, directory, target.key)
+            if not is_sure:
+                # Some servers answer 550 to every SIZE, which was taken for a free name.
+                decision = self._decision.decide(session)
+                if isinstance(decision, Receipt):
+                    return decision
+                target = decision
         path = self._decision.path(session, target.key)
         was = target.was
         if was is not None and session.delete(path):
@@ -172,7 +196,7 @@ class FileUpload(ABC, Generic[_Session]):
     def _store_directly(self, session: _Session, path: str) -> None:
         # Only when the server takes the file: what it refuses to replace is another writer's, and must not be removed.
         def chunks() -> Iterator[bytes]:
-            self.temporary_path = path
+            self.temporary_path = self._decision.sent_to = path
             yield from self._content.chunks(session.algorithm)
 
         session.store(path, chunks())
@@ -235,7 +259,7 @@ class FileUpload(ABC, Generic[_Session]):
             session.rename(origin, path)
         except Refused as refused:
             self.temporary_path = origin
-            raise self._without_rename(session, refused) from None
+            raise self._refused_rename(session, refused) from None
         except Lost:
             self.moved_from = origin
             raise
@@ -253,7 +277,7 @@ class FileUpload(ABC, Generic[_Session]):
         except Refused as refused:
             self._renaming = None
             if session.size(path) is None:
-                raise self._without_rename(session, refused) from None
+                raise self._refused_rename(session, refused) from None
             # IIS and FileZilla Server do not overwrite. If we must not either, another writer was first.
             decision = self._decision.decide(session)
             if isinstance(decision, Receipt):
@@ -284,9 +308,22 @@ class FileUpload(ABC, Generic[_Session]):
         :raises Refused: if the server refuses, for example because a file exists.
         """
 
+    def _refused_rename(self, session: _Session, refused: Refused) -> Refused | StoreError:
+        """The meaning of a refused rename when no file has that name."""
+        if not session.learned.sees or session.size(self.temporary_path, thoroughly=True) is not None:
+            return self._without_rename(session, refused)
+        self.temporary_path = ""
+        return StoreError(
+            f"The unfinished file of the upload to {self._site.address(self._key)} was removed by another program.",
+            code="TemporaryFileGone",
+            retryable=True,
+            origin=Origin.OURS,
+            hint="Let the consumer of the files leave alone those whose names contain .s3-uploader.",
+        )
+
     @abstractmethod
     def _without_rename(self, session: _Session, refused: Refused) -> Refused | StoreError:
-        """The meaning of a refused rename when no file has that name."""
+        """The same if the unfinished file still exists."""
 
     def _after_lost_rename(self, session: _Session) -> Receipt | None:
         """The receipt if a rename was done although its answer was lost with the connection.

@@ -24,6 +24,8 @@ def append_line(session: FileSession, path: str, content: bytes, beside: str) ->
     # If the server refuses the name, an empty lock of a killed run cannot be told from another program's.
     with contextlib.suppress(Refused):
         session.store(beside, [b"\n"])
+        # Where SIZE is refused for every file, that is learned here, so that the next look sees a lock.
+        session.size(beside, thoroughly=True)
     try:
         if session.size(path) is not None:
             raise FileExistsError

@@ -8,12 +8,13 @@ import re
 from s3_uploader.stores.file_servers.base import Listed
 from s3_uploader.stores.ftp.commands import Settings
 from s3_uploader.stores.ftp.replies import UNKNOWN_COMMAND, Refused, fact, parse_digest, parse_time, wire
-from s3_uploader.stores.ftp.transfers import TransferConnection
+from s3_uploader.stores.ftp.transfers import ENDLESS, TransferConnection
 
 __all__ = ["Session", "Settings"]
 
 _ABSENT = (450, 550, 553)
 _MOST_LISTED_BYTES = 16 << 20
+_TOO_LONG = "451 the listing is too long to show whether a file exists"
 _SIZE = re.compile(r"213[ -]\s*([0-9]{1,19})\s*", re.ASCII)
 
 
@@ -55,7 +56,7 @@ class Session(TransferConnection):
                 self.learned.lacks.update(denied)
                 self.learned.sees = True
                 return found
-        found = self._size_by_listing(path)
+        found = self._size_by_listing(path, is_only_way=not denied)
         if found is not None:
             self.learned.lacks.update(denied)
             self.learned.sees = True
@@ -128,7 +129,7 @@ class Session(TransferConnection):
         self.command(f"RNFR {wire(old)}")
         self.command(f"RNTO {wire(new)}")
 
-    def _size_by_listing(self, path: str) -> int | None:
+    def _size_by_listing(self, path: str, *, is_only_way: bool = False) -> int | None:
         directory, _, name = path.rpartition("/")
         found: list[int | None] = []
 
@@ -137,9 +138,13 @@ class Session(TransferConnection):
                 found.append(listed.size)
 
         if "LIST" in self.learned.lacks:
+            if is_only_way and ENDLESS in self.learned.lacks:
+                raise Refused(_TOO_LONG, "LIST")
             return None
         try:
-            self.listing(directory or "/", compare, most=_MOST_LISTED_BYTES)
+            whole = self.listing(directory or "/", compare, most=_MOST_LISTED_BYTES)
+            if is_only_way and not (found or whole):
+                raise Refused(_TOO_LONG, "LIST")
         except Refused as refused:
             if refused.is_for_now and not refused.is_absence:
                 raise  # a listing that broke off does not show that a file is absent

@@ -18,6 +18,9 @@ from s3_uploader.stores.ftp.replies import UNKNOWN_COMMAND, Lost, Refused, os_re
 _NO_PASSIVE = (425, 500, 501, 502, 504, 522)
 """Replies after which the other way to open a data connection is tried."""
 
+ENDLESS = "the end of a listing"
+"""Noted in ``Learned.lacks``."""
+
 
 class _Enough(Exception):
     """Enough of a transfer has arrived."""
@@ -93,7 +96,7 @@ class TransferConnection(CommandConnection):
     def _is_end(self, lines: Lines, whole: bool) -> bool:
         if not whole and not self.usable:
             # An endless listing that cannot be stopped is requested only once in a run.
-            self.learned.lacks.update(("MLSD", "LIST"))
+            self.learned.lacks.update(("MLSD", "LIST", ENDLESS))
         return lines.end() and whole
 
     def interrupt(self) -> None:

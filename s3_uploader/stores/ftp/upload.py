@@ -24,7 +24,7 @@ class FtpUpload(FileUpload[Session]):
         """The meaning of a refused rename. If RNFR of an existing file is refused for good, so it is for all files."""
         assert isinstance(refused, Refused)
         # 450 is a file that is busy, for example because a virus scanner reads it.
-        if refused.verb != "RNFR" or refused.is_for_now or session.size(self.temporary_path, thoroughly=True) is None:
+        if refused.verb != "RNFR" or refused.is_for_now or not session.learned.sees:
             return refused
         self._site.learned.refused("rename", self.temporary_path)
         return no_right_to_rename(session, refused, self._site.address(self._key))

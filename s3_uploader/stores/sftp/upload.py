@@ -75,6 +75,6 @@ class SftpUpload(FileUpload[Session]):
                 hint="Remove the link on the server.",
             )
         is_rename = refused.request in ("rename", "posix-rename")
-        if not is_rename or refused.code == NO_SPACE or session.size(self.temporary_path) is None:
+        if not is_rename or refused.code == NO_SPACE:
             return refused
         return no_right_to_rename(session, refused, self._site.address(self._key))
