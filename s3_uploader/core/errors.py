@@ -361,6 +361,10 @@ class KeyRefused(StoreError):
         super().__init__(message, code="KeyRefused", hint=hint)
 
 
+class NameTaken(KeyRefused):
+    """For the destination this is the name of another object that exists; as in a conflict, no file is deleted."""
+
+
 class UploadCancelled(StoreError):
     """The upload was cancelled by this program: the run was interrupted or the deadline passed."""
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from s3_uploader.core.control import Clock
-from s3_uploader.core.errors import SIMULATED, OutOfResources, ProofError, StoreError, lacking, remedy_of
+from s3_uploader.core.errors import SIMULATED, NameTaken, OutOfResources, ProofError, StoreError, lacking, remedy_of
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left, RunCounters
 from s3_uploader.core.origins import Origin, recalled
@@ -120,7 +120,9 @@ class Failures:
         if meaning_of(error.origin).blames_file:
             # Only what the destination refuses about the file itself is deleted. Other errors may pass (a lost
             # connection, a deadline) or can be put right (a permission, a setting, an object that cannot be read back).
-            is_refused = error.origin is Origin.FILE and not error.may_pass and not isinstance(error, ProofError)
+            is_refused = (
+                error.origin is Origin.FILE and not error.may_pass and not isinstance(error, (ProofError, NameTaken))
+            )
             disposition = self._dispose(upload, row.attempts, may_delete=is_refused)
         if disposition == "kept":
             self._counters.count_waiting(candidate)

@@ -20,6 +20,7 @@ from s3_uploader.core.errors import (
     ConflictError,
     DestinationBusy,
     KeyRefused,
+    NameTaken,
     OutOfResources,
     ProofError,
     Scope,
@@ -639,7 +640,7 @@ def test_a_server_that_folds_case(scripted_sftp: ScriptedSftpServer, bench: Benc
     store = bench.opened()
     bench.put(store, "sample", CONTENT)
     for options in ({}, {"on_conflict": OnConflict.OVERWRITE}):
-        with pytest.raises(KeyRefused, match="as the name of another file"):
+        with pytest.raises(NameTaken, match="as the name of another file"):
             bench.put(store, "SAMPLE", CONTENT, **options)
     with pytest.raises(KeyRefused):
         bench.put(store, "Sample", b"other", on_conflict=OnConflict.OVERWRITE)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from s3_uploader.core.errors import ConflictError, KeyRefused
+from s3_uploader.core.errors import ConflictError, NameTaken
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.file_servers.base import FileSession, Refused
@@ -139,7 +139,7 @@ class KeyDecision:
             return
         exactly = stands_exactly(session, key)
         if exactly is False or (exactly is None and self._options.on_conflict is OnConflict.OVERWRITE):
-            raise KeyRefused(
+            raise NameTaken(
                 f"The {session.protocol} server treats {self._site.address(key)} as the name of another file "
                 "that exists already.",
                 hint="Rename one of the two files.",

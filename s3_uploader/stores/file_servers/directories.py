@@ -51,8 +51,10 @@ class KnownDirectories:
             self._ensure(session, path, hidden=hidden, missing=0)
         except Refused:
             # Another program may have removed a parent that is known.
-            if not self.forget(path):
+            parent = self._nearest_known(path)
+            if not parent or session.is_directory(parent):
                 raise
+            self.forget(path)
             self._ensure(session, path, hidden=hidden, missing=0)
         return True
 
@@ -91,13 +93,17 @@ class KnownDirectories:
             self._known.add(path)
         return is_new
 
-    def forget(self, path: str) -> bool:
-        """Note that ``path``, and perhaps its parents, seem to be deleted. Returns whether one of them was known."""
+    def _nearest_known(self, path: str) -> str:
+        """The nearest parent that is known; empty if none is, except for the root."""
+        while path and not self._knows(path):
+            path = path.rpartition("/")[0]
+        return path
+
+    def forget(self, path: str) -> None:
+        """Note that ``path``, and perhaps its parents, seem to be deleted."""
         with self._lock:
-            left = {known for known in self._known if known == "/" or not f"{path}/".startswith(f"{known}/")}
-            was_known, self._known = len(left) < len(self._known), left
+            self._known = {known for known in self._known if known == "/" or not f"{path}/".startswith(f"{known}/")}
             self._kept = set()  # names in a directory that is gone could not be tried
-        return was_known
 
     def learn_names(self, session: FileSession, directory: str, *, hidden: bool, renames: bool) -> None:
         """Find out how the server stores plain names, unless that is known."""

@@ -26,7 +26,8 @@ _OURS = re.compile(
 _MOST_LISTED_BYTES = 1 << 20
 _MOST_REMOVED = 1000
 _OLD_SECONDS = 2 * 86400.0
-"""A file that has not changed for so long is not in flight. No server's clock is wrong by as much."""
+"""A file that has not changed for so long is not in flight. Few servers' clocks are wrong by as much, those of boards
+without a battery for example; so it does not count where the process can be seen."""
 
 _CLOCKS_DIFFER_SECONDS = 60
 
@@ -84,16 +85,16 @@ class PartNames:
         found = _OURS.fullmatch(name)
         if found is None or found[1] != self._owner:
             return False
+        if (found[2], found[3]) == (self._boot, self._namespace):
+            # A pid is reused, but not together with the start time.
+            return start_of(int(found[4], 16)) != str(int(found[5], 16))
         if modified is not None and modified < self._now() - _OLD_SECONDS:
             return True
-        if found[2] != self._boot:
-            # Rebooted since then; without an identifier it may be another machine. A clone has the same one, but what
-            # it has in flight changes after this machine was booted.
-            return self._knows_machine and (modified is None or modified <= self._booted_at + _CLOCKS_DIFFER_SECONDS)
-        if found[3] != self._namespace:
+        if found[2] == self._boot:
             return False  # another container, whose processes are not visible here
-        # A pid is reused, but not together with the start time.
-        return start_of(int(found[4], 16)) != str(int(found[5], 16))
+        # Rebooted since then; without an identifier it may be another machine. A clone has the same one, but what it
+        # has in flight changes after this machine was booted.
+        return self._knows_machine and (modified is None or modified <= self._booted_at + _CLOCKS_DIFFER_SECONDS)
 
     def is_of_another_boot(self, name: str) -> bool:
         """Whether ``name`` was made for the same spool before the last boot, or by a clone of this machine."""

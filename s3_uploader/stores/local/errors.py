@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, Scope, StoreError, lacking
+from s3_uploader.core.errors import ConflictError, KeyRefused, NameTaken, Scope, StoreError, lacking
 from s3_uploader.core.limits import RAISE_SIZE_LIMIT, is_of_the_size_limit
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
@@ -25,9 +25,9 @@ _ORIGINS = {
 _KEY_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
-def name_of_another(address: str) -> KeyRefused:
+def name_of_another(address: str) -> NameTaken:
     """The error of a name, be it that of a directory, that the file system takes for another one."""
-    return KeyRefused(
+    return NameTaken(
         f"{address} is another name to this file system: it folds case, or drops the dots at the end.",
         hint="Rename the file, or the directory on its path, or archive to a file system that keeps the names.",
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from s3_uploader.core.errors import KeyRefused
+from s3_uploader.core.errors import NameTaken
 from s3_uploader.core.model import OnConflict, Receipt
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.s3 import requests
@@ -101,7 +101,7 @@ class UnusualName:
 
     def _refuse_merged(self, merged: frozenset[str]) -> None:
         self._upload.fail(
-            KeyRefused(
+            NameTaken(
                 f"{self._upload._address} was not uploaded. This server has one object for it and for other names, and "
                 f"reports each of them as existing ({', '.join(sorted(merged))}).",
                 hint="Rename the file.",
@@ -112,7 +112,7 @@ class UnusualName:
         # The check cannot find out more than this run has tried already.
         is_tried = self._upload.context.names is not None and kind in KINDS
         self._upload.fail(
-            KeyRefused(
+            NameTaken(
                 f"{self._upload._address} was not uploaded. {shown_name(twin)} exists already, and it is unknown "
                 "whether this server keeps the two names distinct.",
                 hint="Rename the file." if is_tried else "The command check finds that out. Otherwise rename the file.",

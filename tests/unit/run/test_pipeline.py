@@ -17,6 +17,7 @@ from s3_uploader.core.control import ScanTrigger
 from s3_uploader.core.errors import (
     DestinationBusy,
     KeyRefused,
+    NameTaken,
     ProofError,
     Scope,
     SourceChanged,
@@ -841,6 +842,7 @@ class TestOnFailure:
             StoreError("No such class.", code="InvalidStorageClass", scope=Scope.DESTINATION, origin=Origin.SETTING),
             StoreError("The clock is wrong.", code="ClockSkew", scope=Scope.DESTINATION, origin=Origin.CLOCK),
             ProofError("Nothing is proven."),
+            NameTaken("Another file has that name in other letters."),
         ],
         ids=lambda error: error.code,
     )

@@ -24,7 +24,10 @@ def test_new_names() -> None:
 
 def test_of_a_living_run() -> None:
     """What a run that lives has under way is not left over, be it this one or another of the same spool."""
-    assert not PartNames("/spool").is_left_over(PartNames("/spool").new(hidden=True))
+    name = PartNames("/spool").new(hidden=True)
+    assert not PartNames("/spool").is_left_over(name)
+    # Nor by the clock of a server that has none.
+    assert not PartNames("/spool").is_left_over(name, modified=1.0)
 
 
 def test_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

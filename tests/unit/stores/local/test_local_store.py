@@ -17,6 +17,7 @@ from s3_uploader.core import renaming
 from s3_uploader.core.errors import (
     ConflictError,
     KeyRefused,
+    NameTaken,
     OutOfResources,
     ProofError,
     Scope,
@@ -240,11 +241,11 @@ def test_a_name_that_is_not_kept_is_refused(
     """FAT has another name for the file, which may be that of another file of the spool: it would be replaced."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "listdir", lambda directory: [kept])
-        with pytest.raises(KeyRefused, match="another name"):
+        with pytest.raises(NameTaken, match="another name"):
             put(store, tmp_path, name, b"new", on_conflict=policy)
         assert files(archive) == {}
         (archive / name).write_bytes(b"new")
-        with pytest.raises(KeyRefused, match="another name"):
+        with pytest.raises(NameTaken, match="another name"):
             put(store, tmp_path, name, b"new", on_conflict=policy)
     put(store, tmp_path, name, b"new", on_conflict=policy)
     assert files(archive) == {name: b"new"}
@@ -267,7 +268,7 @@ def test_a_directory_of_another_name_is_refused(
         patch.setattr(os, "O_NOFOLLOW", 0)
         patch.setattr(os, "stat", folded)
         patch.setattr(os, "listdir", lambda directory: ["hall"])
-        with pytest.raises(KeyRefused, match="another name"):
+        with pytest.raises(NameTaken, match="another name"):
             put(store, tmp_path, "2026/HALL/a", b"other", on_conflict=OnConflict.OVERWRITE)
         put(store, tmp_path, "2026/hall/b", b"beside it")
     (archive / "2026/HALL").unlink()
