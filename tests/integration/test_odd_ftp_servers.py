@@ -33,6 +33,8 @@ from tests.servers.odd_ftp import OddFtpServer, Oddities, OddSession, odd_ftp_se
 from tests.servers.process import wait_until
 
 Begin = Callable[..., Future[Receipt]]
+NO_SIZES = {"SIZE": "550 Permission denied."}
+ONLY_LISTINGS = {**NO_SIZES, "MLST": "502 not implemented", "MLSD": "502 not implemented"}
 
 
 @pytest.fixture
@@ -183,8 +185,32 @@ def test_two_at_once_whose_case_is_one(root: Path, begin: Begin) -> None:
         with opened(server, max_concurrency=4) as store:
             futures = [begin(store, name, name.encode()) for name in ("data", "DATA", "Data", "daTa")]
             outcomes = [future.exception(60) for future in futures]
-        assert [type(each) for each in outcomes] == [type(None), KeyRefused, KeyRefused, KeyRefused]
+        assert outcomes[0] is None
+        assert all(isinstance(each, KeyRefused) for each in outcomes[1:])
         assert server.files() == {"data": b"data"}
+
+
+@pytest.mark.parametrize("on_conflict", list(OnConflict))
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+def test_case_that_makes_no_difference_and_only_listings(
+    root: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, on_conflict: OnConflict, temporary_names: str
+) -> None:
+    """A file whose name differs in case is not replaced where names are seen in listings only, which keep the case."""
+
+    def path(session: OddSession, name: bytes, *, is_new: bool = False) -> Path:
+        found = root
+        for step in os.fsdecode(os.path.join(session._directory, name)).strip("/").split("/"):
+            names = os.listdir(found) if found.is_dir() else []
+            found /= next((each for each in names if each.lower() == step.lower()), step)
+        return found
+
+    monkeypatch.setattr(OddSession, "path", path)
+    odd = Oddities(refuses=ONLY_LISTINGS, features=())
+    with odd_ftp_server(root, odd) as server, opened(server, temporary_names=temporary_names) as store:
+        begin(store, "Log", b"content").result(60)
+        with pytest.raises(KeyRefused):
+            begin(store, "log", b"another", on_conflict=on_conflict).result(60)
+        assert server.files() == {"Log": b"content"}
 
 
 def test_byte_255_in_a_name(root: Path, begin: Begin) -> None:
@@ -565,10 +591,6 @@ def test_beginning_that_another_client_sends(root: Path, begin: Begin, beginning
         assert server.files() == {"a": b"contact"}
 
 
-NO_SIZES = {"SIZE": "550 Permission denied."}
-ONLY_LISTINGS = {**NO_SIZES, "MLST": "502 not implemented", "MLSD": "502 not implemented"}
-
-
 @pytest.mark.parametrize("lock_file", [None, "lock"])
 @pytest.mark.parametrize(("refuses", "features"), [(NO_SIZES, Oddities.features), (ONLY_LISTINGS, ())])
 def test_direct_upload_where_every_size_is_denied(
@@ -932,6 +954,23 @@ def test_audit_with_one_connection(root: Path) -> None:
         assert [entry.size for entry in found if entry is not None] == list(range(20))
         assert len(list(inventory.entries("", wanted=lambda: ""))) == 20
         inventory.close()
+
+
+@pytest.mark.parametrize(("refuses", "features"), [(NO_SIZES, Oddities.features), (ONLY_LISTINGS, ())])
+def test_audit_where_every_size_is_denied(root: Path, refuses: dict[str, str], features: tuple[str, ...]) -> None:
+    """A file that SIZE does not show is not called missing."""
+    (root / "a").write_bytes(b"content")
+    with odd_ftp_server(root, Oddities(refuses=refuses, features=features)) as server:
+        inventory = new_store(server).inventory()
+        inventory.open()
+        try:
+            assert inventory.look("b", content=True) is None
+            entry = inventory.look("a", content=True)
+            assert entry is not None
+            assert entry.size == 7
+            assert inventory.look("b", content=True) is None
+        finally:
+            inventory.close()
 
 
 def test_direct_upload_without_the_right_to_delete(root: Path, begin: Begin) -> None:

@@ -258,7 +258,8 @@ def _within(session: FileSession, budget: _Budget) -> Iterator[None]:
 
 def _look(session: FileSession, budget: _Budget, key: str, *, content: bool) -> Entry | None:
     path = _absolute(session, key)
-    size = session.size(path)
+    # Before the server has reported a file, it may be one that refuses every SIZE.
+    size = session.size(path, thoroughly=not session.learned.sees)
     if size is None:
         return None
     checksums: dict[str, str] = {}

@@ -44,7 +44,9 @@ def learn_names(session: FileSession, directory: str, parts: PartNames, *, hidde
                 session.rename(first, path)
             if not is_stored_as(session, scratch, _SAMPLE):
                 return Names.CHANGED
-            return Names.KEPT if session.size(f"{scratch}/{_SAMPLE.swapcase()}") is None else Names.FOLDED
+            # A server that shows files only in listings finds it by the other name when it deletes it.
+            other = f"{scratch}/{_SAMPLE.swapcase()}"
+            return Names.FOLDED if session.size(other) is not None or session.delete(other) else Names.KEPT
         finally:
             # By their names, in case the server lists nothing.
             with contextlib.suppress(Lost):

@@ -6,6 +6,7 @@ import contextlib
 import re
 
 from s3_uploader.stores.file_servers.base import Listed
+from s3_uploader.stores.file_servers.learned import Names
 from s3_uploader.stores.ftp.commands import Settings
 from s3_uploader.stores.ftp.replies import UNKNOWN_COMMAND, Refused, fact, parse_digest, parse_time, wire
 from s3_uploader.stores.ftp.transfers import ENDLESS, TransferConnection
@@ -133,8 +134,11 @@ class Session(TransferConnection):
         directory, _, name = path.rpartition("/")
         found: list[int | None] = []
 
+        folds = self.learned.names is Names.FOLDED
+
         def compare(listed: Listed) -> None:
-            if listed.name == name and listed.kind != "dir":
+            is_it = listed.name == name or (folds and listed.name.casefold() == name.casefold())
+            if is_it and listed.kind != "dir":
                 found.append(listed.size)
 
         if "LIST" in self.learned.lacks:
