@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from s3_uploader.cli.arguments import DemoOptions
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED
-from s3_uploader.cli.output import print_lines
+from s3_uploader.cli.output import print_lines, write_bytes
+from s3_uploader.config.overrides import PREFIX
 from s3_uploader.core.errors import EngineUnavailable
 from s3_uploader.core.extras import installing
 from s3_uploader.core.interpreter import python
@@ -23,18 +27,36 @@ _BUCKET = "demo-bucket"
 _PROGRAM = "from s3_uploader.cli import main; sys.exit(main())"
 _LOCATIONS = ("bathroom", "bedroom", "kitchen")
 _TOPICS = ("humidity", "temperature")
+_NOT_OURS = ("AWS_", PREFIX, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+"""How variables begin that would lead the demo to a spool, a server or credentials that are not its own."""
 
 
 def demo(options: DemoOptions) -> int:
     """Show a run of the real command; returns its exit code."""
-    server = _start_server()
-    home = tempfile.mkdtemp(prefix="s3-uploader-demo-")
+    with _own_environment():
+        server = _start_server()
+        home = tempfile.mkdtemp(prefix="s3-uploader-demo-")
+        try:
+            return _show(home, server, keep=options.keep)
+        finally:
+            server.stop()
+            if not options.keep:
+                shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own_environment() -> Iterator[None]:
+    """Keep out what is set for real spools: the demo deletes what it has shipped, and its server forgets it."""
+    before = dict(os.environ)
+    for name in before:
+        if name.upper().startswith(_NOT_OURS):
+            del os.environ[name]
+    os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     try:
-        return _show(home, server, keep=options.keep)
+        yield
     finally:
-        server.stop()
-        if not options.keep:
-            shutil.rmtree(home, ignore_errors=True)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _start_server() -> Any:
@@ -49,19 +71,19 @@ def _start_server() -> Any:
         ) from None
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
+    with contextlib.redirect_stdout(io.StringIO()):  # It prints that it starts.
+        server.start()
     return server
 
 
 def _show(home: str, server: Any, *, keep: bool) -> int:
     host, port = server.get_host_and_port()
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        **os.environ,
         "AWS_ACCESS_KEY_ID": "demo",
         "AWS_SECRET_ACCESS_KEY": "demo-secret",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "NO_PROXY": "127.0.0.1",
     }
     client = _client(environment)
     client.create_bucket(Bucket=_BUCKET)
@@ -127,7 +149,7 @@ def _produce(spool: str) -> None:
 def _command(environment: dict[str, str], *arguments: str) -> int:
     shown = " ".join(os.path.basename(argument) for argument in arguments)
     print_lines([f"$ s3-uploader-cli {shown}"])
-    sys.stdout.flush()
+    write_bytes(b"")
     return subprocess.run(python(_PROGRAM, *arguments), env=environment, check=False).returncode
 
 
@@ -142,4 +164,4 @@ def _tree(spool: str) -> list[str]:
 
 def _say(text: str) -> None:
     print_lines(["", text])
-    sys.stdout.flush()
+    write_bytes(b"")

@@ -312,6 +312,30 @@ def test_the_demo(site: Site) -> None:
     assert [path for path in site.home.iterdir() if "demo" in path.name] == []
 
 
+def test_the_demo_touches_nothing_of_its_user(site: Site, tmp_path: Path) -> None:
+    """``demo`` ships its own files to its own server, whatever the environment says about real ones."""
+    path = site.file("den/2020/11/29/20/46-topic.dat")
+    site.environment.update(
+        TMPDIR=str(tmp_path),
+        S3_UPLOADER_BASE_DIR=str(site.spool),
+        AWS_PROFILE="nosuch",
+        http_proxy="http://127.0.0.1:9",
+    )
+    finished = site.run(command=[str(COMMAND), "demo"])
+    assert finished.code == 0, finished.stderr
+    assert finished.stderr.count(" has been uploaded to demo-bucket.") == 18
+    assert finished.stdout.startswith("\nA producer has written a spool")
+    assert path.exists()
+
+
+def test_the_demo_without_room_for_its_output(site: Site) -> None:
+    """``demo`` says that its output is what cannot be written, whoever writes to it first."""
+    site.environment["PYTHONUNBUFFERED"] = "1"
+    with open("/dev/full", "wb") as full:
+        finished = site.run(command=[str(COMMAND), "demo"], stdout=full)
+    assert (finished.code, finished.stderr) == (1, "Standard output cannot be written: No space left on device.\n")
+
+
 def test_version(site: Site) -> None:
     """--version prints the version of the package that is installed."""
     installed = importlib.metadata.version("s3-spool-uploader")
