@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from s3_uploader.core.files import open_at_once
+from s3_uploader.core.text import shown_name
 from s3_uploader.stores.s3.credentials import AwsSettings, Credentials, no_credentials, unusable_configuration
 from s3_uploader.stores.s3.helpers import RenewedCredentials, find
 
@@ -63,5 +66,19 @@ def renewed_credentials(session: Any, *, usable: Callable[[Credentials], Credent
     """
     found = find(session)
     if found is None:
-        raise no_credentials()
+        raise no_credentials(_unread(session))
     return RenewedCredentials(found, usable=usable)
+
+
+def _unread(session: Any) -> str:
+    """A file of the AWS tools that cannot be read, with the reason; botocore passes over it without a word."""
+    for variable, default in (("credentials_file", "~/.aws/credentials"), ("config_file", "~/.aws/config")):
+        name = session.get_config_variable(variable)
+        path = os.path.expanduser(name)
+        try:
+            open_at_once(path).close()
+        except OSError as error:
+            # That the default file is missing is the rule.
+            if name != default or not isinstance(error, FileNotFoundError):
+                return f"{shown_name(path)} cannot be read: {error.strerror}"
+    return ""

@@ -10,6 +10,8 @@ from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted
 
+_CHECK_SOURCE = "Check the source of this machine's credentials: credential_process, the role, or the login."
+
 
 class Credentials(msgspec.Struct, frozen=True):
     """AWS credentials; temporary ones have a ``token``."""
@@ -37,25 +39,29 @@ class AwsSettings(msgspec.Struct, frozen=True, kw_only=True):
     signs_payload: object = None
 
 
-def no_credentials() -> StoreError:
-    """The error of a run without any credentials."""
+def no_credentials(unread: str = "") -> StoreError:
+    """The error of a run without any credentials.
+
+    :param unread: a file that might have them and cannot be read, with the reason.
+    """
+    first = "Correct that, or set" if unread else "Set"
     return StoreError(
-        "Unable to locate credentials.",
+        f"Unable to locate credentials{unread and f', and {unread}'}.",
         code="NoCredentials",
         origin=Origin.CREDENTIAL_SOURCE,
         scope=Scope.DESTINATION,
-        hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
+        hint=f"{first} AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or profile, or give the machine a role.",
     )
 
 
-def unavailable(detail: str, *, code: str = "CredentialsUnavailable") -> StoreError:
+def unavailable(detail: str, *, code: str = "CredentialsUnavailable", hint: str = _CHECK_SOURCE) -> StoreError:
     """The error of a run whose source of credentials fails."""
     return StoreError(
         f"There are no usable AWS credentials: {quoted(detail).rstrip('.')}.",
         code=code,
         origin=Origin.CREDENTIAL_SOURCE,
         scope=Scope.DESTINATION,
-        hint="Check the source of this machine's credentials: credential_process, the role, or the login.",
+        hint=hint,
     )
 
 

@@ -25,7 +25,7 @@ from s3_uploader.core import procfs
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.text import without_secrets
+from s3_uploader.core.text import shown_name, without_secrets
 from s3_uploader.stores.s3.credentials import Credentials, unavailable, unusable_configuration
 
 HELPER_SECONDS = 60.0
@@ -42,6 +42,7 @@ _AGAIN_SECONDS = 30.0
 """Seconds before a failed renewal is repeated."""
 _A_SECOND = datetime.timedelta(seconds=1)
 _MOST_BYTES = 256 * 1024
+_ALL_OR_NONE = "Set what is missing, or remove the rest so that another source is used."
 _LONGEST_DETAIL = 300
 _LONGEST_SEARCHED = 4096
 """Characters of an error that are searched for secrets."""
@@ -70,6 +71,8 @@ def find(session: Any, *, seconds: float = _FIND_SECONDS) -> Any:
     if not asked.wait(seconds):
         raise unavailable(f"their source did not answer in {seconds:g} s", code="CredentialsTimeout")
     if asked.error is not None:
+        if type(asked.error).__name__ == "PartialCredentialsError":  # botocore's
+            raise unavailable(_said(asked.error), hint=_ALL_OR_NONE)
         raise unavailable(_said(asked.error))
     return asked.result
 
@@ -204,6 +207,8 @@ def _never(seconds: float) -> bool:
 
 
 def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and isinstance(error.filename, str) and error.strerror:
+        return f"{shown_name(error.filename)}: {error.strerror}"
     text = without_secrets(str(error)[:_LONGEST_SEARCHED])[:_LONGEST_DETAIL].strip().rstrip(".")
     if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
         return f"their source gave an invalid answer ({type(error).__name__}: {text})"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from s3_uploader.core.errors import Scope, StoreError
@@ -123,6 +126,34 @@ def test_a_secret_with_a_line_break_is_said(secret: str) -> None:
         access(AWS_SECRET_ACCESS_KEY=secret)
     assert (caught.value.code, caught.value.scope) == ("InvalidCredentials", Scope.DESTINATION)
     assert secret.strip() not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"), [("nosuch", "No such file or directory"), ("directory", "Is a directory"), ("", "")]
+)
+def test_a_file_that_cannot_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, reason: str
+) -> None:
+    """Without credentials the file is named from which they did not come; that the usual ones are missing is normal."""
+    (tmp_path / "directory").mkdir()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    if file:
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / file))
+    with pytest.raises(StoreError) as caught:
+        resolve(
+            bucket="bucket",
+            endpoint_url=None,
+            region=None,
+            profile=None,
+            addressing_style="auto",
+            environment=dict(os.environ),
+        )
+    unread = f", and {tmp_path / file} cannot be read: {reason}"
+    assert caught.value.message == f"Unable to locate credentials{unread if file else ''}."
+    assert caught.value.hint.startswith("Correct that, or set AWS_ACCESS" if file else "Set AWS_ACCESS")
 
 
 def test_static_credentials_in_the_environment_are_enough() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
+from botocore.exceptions import PartialCredentialsError
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.stores.s3.credentials import Credentials
@@ -48,6 +49,31 @@ class Session:
 def renewed(found: Found) -> RenewedCredentials:
     """What the program makes of them."""
     return RenewedCredentials(found, usable=lambda credentials: credentials)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+            "missing: AWS_SECRET_ACCESS_KEY. Set what is missing, or remove the rest",
+        ),
+        (
+            FileNotFoundError(2, "No such file or directory", "/nosuch/token"),
+            "/nosuch/token: No such file or directory.",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(error: Exception, words: str) -> None:
+    """Half a pair of keys, or a file that is not there, is named together with what to do about it."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(StoreError) as caught:
+        find(Session(fail))
+    assert words in f"{caught.value.message} {caught.value.hint}"
+    assert "Errno" not in caught.value.message
 
 
 def test_they_are_the_same_object_as_long_as_they_are_the_same() -> None:
