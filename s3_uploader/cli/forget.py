@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from s3_uploader.cli.arguments import ForgetOptions
 from s3_uploader.cli.exit_codes import OK, SOME_FAILED
 from s3_uploader.cli.frame import load
+from s3_uploader.cli.missing_ledgers import tell_of_missing_ledger
 from s3_uploader.cli.output import print_json, print_lines, print_note
 from s3_uploader.core.errors import UsageProblem
 from s3_uploader.core.text import counted, shown_name
@@ -31,6 +32,7 @@ def forget(config_file: str, paths: Sequence[str], options: ForgetOptions) -> in
     found: list[str] = []
     unused = set(wanted)
     path = ledger_path(configuration)
+    tell_of_missing_ledger(path)
     for ledger_file in filter(os.path.exists, (path, *ledgers_of_shares(path).values())):
         with Ledger.open(ledger_file, notice=print_note) as ledger:
             here: list[str] = []

@@ -17,6 +17,7 @@ from s3_uploader.config.share import whole
 from s3_uploader.core.errors import StateError, UsageProblem
 from s3_uploader.core.files import is_missing
 from s3_uploader.core.text import counted, shown_name, shown_size, shown_text
+from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.compaction import Limits, Outlook, outlook
 from s3_uploader.ledger.compaction import compact as compact_one
 from s3_uploader.ledger.found import ledgers_in
@@ -70,6 +71,7 @@ def compact(config_file: str, options: LedgerCompactOptions) -> int:
     common = ledger_path(configuration, environ=os.environ)
     paths = [path for path in (common, *ledgers_of_shares(common).values()) if os.path.exists(path)]
     if not paths:
+        Ledger.open_readonly(common).close()  # Perhaps this user may not see it, which is another error.
         raise StateError(
             f"There is no ledger {shown_name(common)}.", hint="Run this as the user that runs the uploads."
         )

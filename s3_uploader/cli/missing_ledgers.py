@@ -7,7 +7,7 @@ import sys
 
 from s3_uploader.core.text import shown_name
 from s3_uploader.inspection.share_status import unheard_in_words
-from s3_uploader.ledger import LedgerReader
+from s3_uploader.ledger import Ledger, LedgerReader
 from s3_uploader.ledger.state_directory import WHERE_IT_MAY_BE
 from s3_uploader.ledger.together import ledgers_of_shares, open_together
 
@@ -32,6 +32,8 @@ def tell_of_missing_ledger(path: str) -> None:
     """Print a warning if there is no ledger at all, which reads like one in which nothing has happened.
 
     :param path: the ledger of the spool.
+    :raises StateError: if it may be there, and this user may not see it.
     """
     if not os.path.exists(path) and not ledgers_of_shares(path):
+        Ledger.open_readonly(path).close()
         print(f"There is no ledger {shown_name(path)}, so this knows of no run. {WHERE_IT_MAY_BE}", file=sys.stderr)

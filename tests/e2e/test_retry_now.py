@@ -106,6 +106,28 @@ def test_forget_in_a_damaged_ledger(stuck: Site) -> None:
     assert "ledger.corrupt-" in finished.stderr
 
 
+def test_a_ledger_that_cannot_be_seen(stuck: Site) -> None:
+    """Where a ledger may be and this user may not look, no command says that nothing fails or that there is none."""
+    stuck.settings["state_dir"] = str(stuck.place / "loop")
+    os.symlink("loop", stuck.place / "loop")
+    for command in (("forget", "--all"), ("history",), ("report",)):
+        finished = stuck.run(*command)
+        assert (finished.code, finished.stdout) == (2, "")
+        assert "Too many levels of symbolic links" in finished.stderr
+    finished = stuck.run(command=[str(COMMAND), "ledger", "compact", str(stuck.config_file)])
+    assert (finished.code, "Too many levels" in finished.stderr) == (2, True)
+
+
+def test_no_ledger(stuck: Site) -> None:
+    """What another user or a service has shipped is not reported as nothing: a note says where the ledger would be."""
+    stuck.settings["state_dir"] = str(stuck.place / "elsewhere")
+    for command in (("forget", "--all"), ("history",), ("history", "--json"), ("report", "--json")):
+        finished = stuck.run(*command)
+        assert finished.code == 0
+        assert finished.stderr.startswith(f"There is no ledger {stuck.place}/elsewhere/spool-")
+        assert ", so this knows of no run. Run this as the user that runs the uploads" in finished.stderr
+
+
 def test_a_changed_on_conflict_ends_the_pause(stuck: Site) -> None:
     """Who sets on_conflict to overwrite sees the file shipped by the next run, and not in hours."""
     stuck.settings["destination"]["on_conflict"] = "overwrite"
