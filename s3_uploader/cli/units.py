@@ -322,7 +322,8 @@ def _warnings_of_environment(config_file: str, options: UnitOptions) -> list[str
 def _warnings(plan: Plan, options: UnitOptions) -> list[str]:
     """Warn about what would keep the service from working now."""
     missing = [path for path in plan.needs.written if not os.path.isdir(path)]
-    warnings = [f"{shown_name(path)} does not exist. No run can begin without it." for path in missing]
+    what = {path: "is not a directory" if os.path.lexists(path) else "does not exist" for path in missing}
+    warnings = [f"{shown_name(path)} {what[path]}. No run can begin without it." for path in missing]
     user = plan.account.user
     if user is not None and not user.isdecimal() and not _user_exists(user):
         warnings.append(f"There is no user {user}.")

@@ -109,6 +109,10 @@ def _written(config: Config) -> list[str]:
     file system. So the spool and the directories that files are renamed into must be under one of them.
     """
     base = _absolute(config.base_dir, "base_dir")
+    if not base.strip("/"):
+        raise UsageProblem(
+            "base_dir / is the root of the file system.", hint="Name the directory that the producer fills."
+        )
     renamed = [base]
     apart: list[str] = []
     if config.claim_dir is not None:

@@ -236,12 +236,12 @@ def not_run(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
         sentence,
         severity=Severity.WARNING if facts.waiting == 0 or last is None else Severity.ERROR,
         then="Nothing, until something starts a run.",
-        remedy=_how_to_run(facts) + (_ELSEWHERE if last is None else ""),
+        remedy=_how_to_run(facts, last) + (_ELSEWHERE if last is None else ""),
         since=last,
     )
 
 
-def _how_to_run(facts: Observations) -> str:
+def _how_to_run(facts: Observations, last: float | None) -> str:
     """The remedy for missing runs: some may start all the same, and end before they can record anything."""
     starter = facts.starter
     if starter is not None:
@@ -252,8 +252,10 @@ def _how_to_run(facts: Observations) -> str:
         )
     remedy = remedy_of(Cause.NOT_RUN)
     if facts.not_writable:
-        place = shown_name(facts.not_writable)
-        remedy = f"If the runs are this user's, let it write to {place}, or name another state_dir. Otherwise: {remedy}"
+        change = f"let it write to {shown_name(facts.not_writable)}, or name another state_dir"
+        if last is None:  # It may be any directory above the one of the ledger, even the root of the file system.
+            change = "name a state_dir that it may write to"
+        remedy = f"If the runs are this user's, {change}. Otherwise: {remedy}"
     return remedy
 
 

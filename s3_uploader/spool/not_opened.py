@@ -41,6 +41,8 @@ def _where_it_is(base_dir: str) -> str:
         return "Environment variables are not expanded in it: write the path itself, or ~ for the home directory."
     if base_dir != base_dir.strip():
         return "There is a blank at its beginning or end: correct base_dir."
+    if base_dir.startswith("~"):
+        return f"There is no home directory of {base_dir.partition('/')[0]}: correct base_dir."
     if not os.path.isabs(base_dir):
         return (
             f"A relative path begins at the directory in which the program was started, {os.getcwd()}. Create it "

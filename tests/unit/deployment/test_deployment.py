@@ -133,6 +133,12 @@ class TestNeeds:
         with pytest.raises(UsageProblem, match="relative"):
             needs(base_dir="spool")
 
+    @pytest.mark.parametrize("base_dir", ["/", "//"])
+    def test_the_whole_file_system(self, base_dir: str) -> None:
+        """No service empties the root of the file system, as no run does."""
+        with pytest.raises(UsageProblem, match="root of the file system"):
+            needs(base_dir=base_dir)
+
     def test_addresses(self) -> None:
         """Only addresses can be allowed; with a name among them there is no telling."""
         assert needs(endpoint_url="http://127.0.0.1:9000").addresses == ("localhost",)

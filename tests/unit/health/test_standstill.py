@@ -139,7 +139,7 @@ class TestRuns:
         assert "`journalctl --user -u s3-uploader-den`" in only(diagnose(facts(runs=[], waiting=1, starter=own))).remedy
         problem = only(diagnose(facts(runs=[], waiting=1, not_writable="/state/\n")))
         assert problem.sentence.endswith("files wait; this user may not write to /state/\\n")
-        assert problem.remedy.startswith("If the runs are this user's, let it write to /state/\\n, or name another ")
+        assert problem.remedy.startswith("If the runs are this user's, name a state_dir that it may write to. Other")
         assert "Start the timer" in problem.remedy
         late = [run_row(5000 + 60 * number) for number in range(6)]
         assert "let it write to /state" in only(diagnose(facts(runs=late, waiting=1, not_writable="/state"))).remedy

@@ -36,6 +36,7 @@ class TestRefused:
             ("gone", "was started, {here}. Create it there, or write an absolute path."),
             ("$HOME/spool", "Environment variables are not expanded in it"),
             ("{here}/gone ", "a blank at its beginning or end"),
+            ("~nosuch/spool", "There is no home directory of ~nosuch: correct base_dir."),
         ],
     )
     def test_missing_because_of_how_it_is_written(
