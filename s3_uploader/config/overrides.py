@@ -94,10 +94,12 @@ def _no_secrets(override: Override) -> str:
     variable = PREFIX + "__".join(part if override.path[0] == "locations" else part.upper() for part in override.path)
     instead = {"password": f"{_PASSWORD} (SFTP: {_SECRETS[1]})", "passphrase": _PASSPHRASE}.get(name, variable)
     file = ", in password_file" if name == "password" else ""
-    return (
-        f"{override.place}: is a secret, and everybody on this machine can read the command line; "
-        f"put it into the environment variable {instead}{file} or into the file"
-    )
+    from s3_uploader.config.problems import is_credential
+
+    problem = f"{override.place}: is a secret, and everybody on this machine can read the command line"
+    if is_credential(name):  # no variable of this program holds it
+        return problem
+    return f"{problem}; put it into the environment variable {instead}{file} or into the file"
 
 
 def lay_over(
@@ -222,6 +224,10 @@ def _secret_variables(raw: Mapping[str, Any]) -> tuple[str, ...]:
 def _nearest(override: Override, raw: Mapping[str, Any]) -> str:
     import difflib
 
+    from s3_uploader.config.problems import is_credential
+
+    if is_credential(override.path[-1]):
+        return "; put AWS credentials into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into ~/.aws/credentials"
     known = list(_known(raw))
     name = ".".join(override.path)
     found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

@@ -61,6 +61,11 @@ _MEANT = {
 """Keys of other programs that people write, and the answers to them."""
 
 
+def is_credential(name: str) -> bool:
+    """Whether somebody who writes this key means AWS credentials, which belong elsewhere."""
+    return _MEANT.get(name.lower()) == _CREDENTIALS
+
+
 def wrong(name: str, value: Any, hint: Any) -> str:
     """Say what is wrong with the value of a key."""
     if isinstance(value, str) and (name, value) in _RETIRED:

@@ -205,6 +205,17 @@ def test_each_command_with_a_configuration_takes_settings(tmp_path: Path, capsys
 
 class TestSecrets:
     @pytest.mark.parametrize(
+        "setting", ["aws_secret_access_key=HUSH", "destination.secret_key=HUSH", "access_key_id=A"]
+    )
+    def test_aws_credentials_have_variables_of_their_own(self, load: Any, setting: str) -> None:
+        """Nobody is sent to a variable that the next start would refuse."""
+        problems = problems_of(load, SHORT, setting)
+        assert problems[-1].endswith(
+            "; put AWS credentials into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into ~/.aws/credentials"
+        )
+        assert not any("S3_UPLOADER" in problem or "HUSH" in problem for problem in problems)
+
+    @pytest.mark.parametrize(
         ("raw", "setting", "instead"),
         [
             (FTP, "destination.password=HUSH", "S3_UPLOADER_FTP_PASSWORD"),
