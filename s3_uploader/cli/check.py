@@ -30,7 +30,7 @@ from s3_uploader.run.needs import check_needs, check_state_directory, check_tell
 from s3_uploader.run.place import build_globs, directories_of, open_place, verify_mounts
 from s3_uploader.run.routing import compression_formats, constant_prefixes
 from s3_uploader.spool import echoes
-from s3_uploader.spool.check import check_layout, check_spool, check_writers, probe_file
+from s3_uploader.spool.check import check_files, check_layout, check_spool, probe_file
 from s3_uploader.spool.lock_file import refuse_planted
 from s3_uploader.spool.mounts import ReadOnlySpool, refuse_read_only, refuse_silent
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Store
@@ -52,11 +52,12 @@ def check(config_file: str, options: CheckOptions) -> int:
         refuse_silent(directories_of(configuration))
         verify_mounts(configuration)
         with open_place(configuration) as place:
-            if configuration.on_success != "keep":
+            removes = configuration.on_success != "keep"
+            if removes:
                 refuse_read_only(place.root)
             refuse_planted(place.root.descriptor, base_dir=configuration.base_dir)
             local += check_spool(place.root, layout=configuration.layout)
-            local += check_writers(place.root, place.layout, monotonic=time.monotonic)
+            local += check_files(place.root, place.layout, removes=removes, monotonic=time.monotonic)
             local += check_layout(
                 place.root,
                 place.layout,

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from s3_uploader.core.errors import remedy_of
@@ -15,7 +16,7 @@ from s3_uploader.core.text import counted, shown_name
 from s3_uploader.spool.layouts.base import Globs, Layout, ScanStopped
 from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_at, remedy
 from s3_uploader.spool.mounts import foreign_file_system
-from s3_uploader.spool.open_file import OpenFile, is_being_written, open_candidate, why_sealed
+from s3_uploader.spool.open_file import OpenFile, Removable, is_being_written, open_candidate, why_sealed
 from s3_uploader.spool.probe import CONTENT, probe_in
 from s3_uploader.spool.root import Names, SpoolRoot, is_hidden
 
@@ -84,28 +85,64 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
     return findings
 
 
-def check_writers(root: SpoolRoot, scanned: Layout, *, monotonic: Callable[[], float]) -> list[Finding]:
-    """Check which of the present files, at any depth, have writers that cannot be detected. Takes about a second."""
+def check_files(root: SpoolRoot, scanned: Layout, *, removes: bool, monotonic: Callable[[], float]) -> list[Finding]:
+    """Check which of the present files this user cannot read or remove, and whose writers it cannot detect.
+
+    It looks at files at any depth, for about a second.
+
+    :param removes: a run removes or moves what it has shipped.
+    """
     until = monotonic() + _SCAN_SECONDS / 3
     reasons: dict[str, str] = {}
+    obstacles: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     here = os.fstat(root.descriptor).st_dev
-    for found in itertools.islice(scanned.scan(root, lambda names, name, reason, detail: None), _MOST_OPENED):
+    removable = Removable(root)
+
+    def skip(names: Names, name: str, reason: Left, detail: str) -> None:
+        if reason is Left.UNREADABLE:
+            obstacles[_unreadable(detail)].append("/".join((*names, name)))
         if monotonic() > until:
-            break
-        if not isinstance(found, Candidate):
-            continue
-        file = open_candidate(root, found)
-        if not isinstance(file, OpenFile):
-            continue
-        try:
-            elsewhere = "" if file.fingerprint.device == here else foreign_file_system(file.descriptor)
-            if elsewhere or not file.writers_are_seen:
-                reasons.setdefault(elsewhere, found.path)
-        finally:
-            file.close()
+            raise ScanStopped
+
+    with contextlib.suppress(ScanStopped):
+        for found in itertools.islice(scanned.scan(root, skip), _MOST_OPENED):
+            if monotonic() > until:
+                break
+            if not isinstance(found, Candidate):
+                continue
+            file = open_candidate(root, found)
+            if not isinstance(file, OpenFile):
+                skip(found.directory, found.name, *file)
+                continue
+            try:
+                elsewhere = "" if file.fingerprint.device == here else foreign_file_system(file.descriptor)
+                if elsewhere or not file.writers_are_seen:
+                    reasons.setdefault(elsewhere, found.path)
+                owner = os.fstat(file.descriptor).st_uid
+                obstacle = removable.why_not(found.directory, owner=owner) if removes else None
+                if obstacle is not None:
+                    obstacles[f"cannot be removed, and would not be uploaded: {obstacle[0]}", obstacle[1]].append(
+                        found.path
+                    )
+            finally:
+                file.close()
     if foreign_file_system(root.descriptor):
         reasons.pop("", None)  # it has been said of all
-    return [_unseen(reason, path) if reason else _of_others(path) for reason, path in reasons.items()]
+    return [
+        *(_obstructed(paths, *obstacle) for obstacle, paths in obstacles.items()),
+        *(_unseen(reason, path) if reason else _of_others(path) for reason, path in reasons.items()),
+    ]
+
+
+def _unreadable(detail: str) -> tuple[str, str]:
+    denied = os.strerror(errno.EACCES) in detail
+    hint = "Let the user that runs this program read it, and write its directory." if denied else ""
+    return f"cannot be read: {detail.removeprefix('unreadable: ')}", hint
+
+
+def _obstructed(paths: list[str], fact: str, hint: str) -> Finding:
+    others = f" (and {counted(len(paths) - 1, 'other entry', 'other entries')})" if len(paths) > 1 else ""
+    return Finding(Severity.WARNING, "files", f"{shown_name(paths[0])}{others} {fact}.", hint)
 
 
 def unseen_in_words(reason: str, path: str) -> str:
@@ -155,8 +192,11 @@ def check_layout(
     :param scanned: the layout itself, ``layout`` is its name.
     """
     strangers: list[tuple[Names, str]] = []
+    has_unread = False
 
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
+        nonlocal has_unread
+        has_unread = has_unread or reason is Left.UNREADABLE
         if reason is Left.UNMATCHED and len(strangers) <= _MOST_STRANGERS and not is_hidden(name):
             strangers.append((names, name))
         if monotonic() > until:
@@ -195,7 +235,7 @@ def check_layout(
     if others.files:
         fact = in_words(others, layout=layout, matching=matching, base_dir=root.base_dir)
         findings.append(Finding(Severity.WARNING, "layout", fact, remedy(others)))
-    if not findings:
+    if not findings and not has_unread:
         fact = f"there is no file in {shown_name(root.base_dir)} yet; the layout {layout} expects {FORMS[layout]}."
         findings.append(Finding(Severity.NOTE, "layout", fact))
     return findings

@@ -265,6 +265,27 @@ def test_a_directory_that_may_not_be_written(site: Site) -> None:
     assert (archive / HOUR / "46-topic.dat").read_bytes() == b"stuck"
 
 
+@pytest.mark.parametrize(
+    ("path", "bits", "fact"),
+    [
+        (f"{HOUR}/46-topic.dat", 0o000, f"{HOUR}/46-topic.dat cannot be read: Permission denied."),
+        ("bedroom/2020", 0o000, "bedroom/2020 cannot be read: Permission denied."),
+        (HOUR, 0o500, f"{HOUR}/46-topic.dat cannot be removed, and would not be uploaded: this user may not write to"),
+    ],
+)
+def test_check_names_what_a_run_could_not_ship(site: Site, path: str, bits: int, fact: str) -> None:
+    """``check`` promises no files that this user may not read or remove, nor says that there are none."""
+    site.ship_to_directory()
+    site.file(f"{HOUR}/46-topic.dat")
+    assert "WARNING" not in site.run("check", prefix=without_privileges()).stdout
+    with mode(site.spool / path, bits):
+        finished = site.run("check", prefix=without_privileges())
+        assert site.run(prefix=without_privileges()).code == 1
+    assert f"WARNING  files: {fact}" in finished.stdout
+    assert "there is no file" not in finished.stdout
+    assert finished.stdout.endswith("Ready, with the warnings above.\n")
+
+
 def test_many_unreadable_directories_are_told_in_a_few_lines(
     site: Site, shipped: Callable[..., tuple[Finished, Path]]
 ) -> None:
