@@ -6,7 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
 from s3_uploader.core.errors import remedy_of
@@ -192,11 +192,10 @@ def check_layout(
     :param scanned: the layout itself, ``layout`` is its name.
     """
     strangers: list[tuple[Names, str]] = []
-    has_unread = False
+    reasons: Counter[Left] = Counter()
 
     def skip(names: Names, name: str, reason: Left, detail: str) -> None:
-        nonlocal has_unread
-        has_unread = has_unread or reason is Left.UNREADABLE
+        reasons[reason] += 1
         if reason is Left.UNMATCHED and len(strangers) <= _MOST_STRANGERS and not is_hidden(name):
             strangers.append((names, name))
         if monotonic() > until:
@@ -235,7 +234,11 @@ def check_layout(
     if others.files:
         fact = in_words(others, layout=layout, matching=matching, base_dir=root.base_dir)
         findings.append(Finding(Severity.WARNING, "layout", fact, remedy(others)))
-    if not findings and not has_unread:
+    if not findings and reasons[Left.EXCLUDED]:
+        excluded = f"{'' if is_complete else 'more than '}{counted(reasons[Left.EXCLUDED], 'file')}"
+        fact = f"include and exclude leave no file to ship in {shown_name(root.base_dir)}; they keep out {excluded}."
+        findings.append(Finding(Severity.NOTE, "layout", fact))
+    elif not findings and not reasons[Left.UNREADABLE]:
         fact = f"there is no file in {shown_name(root.base_dir)} yet; the layout {layout} expects {FORMS[layout]}."
         findings.append(Finding(Severity.NOTE, "layout", fact))
     return findings

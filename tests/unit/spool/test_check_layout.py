@@ -11,17 +11,18 @@ import pytest
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.spool import check
 from s3_uploader.spool.check import check_layout
+from s3_uploader.spool.layouts.base import Globs
 from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NO_GLOBS, NOW, write
 
 
-def findings(spool: Path, *, monotonic: Callable[[], float] = lambda: 0.0) -> list[Finding]:
+def findings(spool: Path, *, globs: Globs = NO_GLOBS, monotonic: Callable[[], float] = lambda: 0.0) -> list[Finding]:
     """What is found with the layout ``dated``."""
     root = SpoolRoot(str(spool))
-    layout = DatedLayout(settle_seconds=10, globs=NO_GLOBS, epoch_of=utc_epoch)
+    layout = DatedLayout(settle_seconds=10, globs=globs, epoch_of=utc_epoch)
     try:
-        return check_layout(root, layout, layout="dated", globs=NO_GLOBS, now=NOW, monotonic=monotonic)
+        return check_layout(root, layout, layout="dated", globs=globs, now=NOW, monotonic=monotonic)
     finally:
         root.close()
 
@@ -43,6 +44,15 @@ def test_an_empty_spool(tmp_path: Path) -> None:
     (note,) = findings(tmp_path)
     assert note.severity is Severity.NOTE
     assert "location/YYYY/MM/DD/HH/mm-topic.dat" in note.fact
+
+
+def test_a_spool_of_which_everything_is_excluded(tmp_path: Path) -> None:
+    """Files that the configuration keeps out are not called no files."""
+    write(tmp_path / "a/2026/11/20/15/5-x.dat")
+    write(tmp_path / "a/2026/11/20/15/6-x.dat")
+    (note,) = findings(tmp_path, globs=Globs(include=["*.csv"], exclude=[]))
+    assert note.severity is Severity.NOTE
+    assert note.fact == f"include and exclude leave no file to ship in {tmp_path}; they keep out 2 files."
 
 
 def test_a_tree_of_nothing_but_strangers_ends_in_time(tmp_path: Path) -> None:
