@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Collection, Iterator
 
@@ -14,7 +13,7 @@ import msgspec
 from s3_uploader.cli.arguments import CheckOptions
 from s3_uploader.cli.exit_codes import DESTINATION_UNUSABLE, OK, USAGE, to_whoever_reads
 from s3_uploader.cli.frame import load
-from s3_uploader.cli.output import columns, print_json, print_lines, wrapped
+from s3_uploader.cli.output import columns, print_json, print_lines, takes_escapes, wrapped
 from s3_uploader.config import Config
 from s3_uploader.config.loading import resolved
 from s3_uploader.config.share import whole
@@ -255,7 +254,7 @@ def _check_compression(formats: Collection[str]) -> list[Finding]:
 
 
 def _print(findings: list[Finding]) -> None:
-    colourful = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colourful = takes_escapes() and not os.environ.get("NO_COLOR")
     width = columns()
     for finding in findings:
         mark = f"{_MARKS[finding.severity]:7}"

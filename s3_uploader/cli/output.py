@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 import time
@@ -13,6 +14,9 @@ from typing import Any
 import msgspec
 
 from s3_uploader.core.text import printable_json, shown_name
+
+_WITHOUT_ESCAPES = ("", "dumb", "unknown")
+"""Values of TERM."""
 
 
 class OutputLost(OSError):
@@ -93,6 +97,11 @@ def _stacked(heads: Sequence[str], row: Sequence[str], width: int) -> list[str]:
 def columns() -> int | None:
     """The width of the terminal; ``None`` without a terminal, so that nothing is wrapped or cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def takes_escapes() -> bool:
+    """Whether standard output is a terminal that does not print escape sequences, as that of an editor does."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in _WITHOUT_ESCAPES
 
 
 def cut(line: str, width: int | None) -> str:

@@ -16,7 +16,7 @@ from s3_uploader.cli import status
 from s3_uploader.cli.directory import AT_ONCE, files_in, shared_of, worst
 from s3_uploader.cli.exit_codes import USAGE, explain, to_whoever_reads
 from s3_uploader.cli.frame import FileOptions, together
-from s3_uploader.cli.output import columns, cut, print_lines, wrapped
+from s3_uploader.cli.output import columns, cut, print_lines, takes_escapes, wrapped
 from s3_uploader.cli.verdict import ATTENTION, OK, STUCK, UNKNOWN, WORST_FIRST
 from s3_uploader.cli.verdict import verdict as verdict_of
 from s3_uploader.core.errors import UploaderError, UsageProblem
@@ -27,8 +27,6 @@ from s3_uploader.inspection.status import SpoolStatus
 _SHORTEST_PAUSE = 2.0
 _CLOSE_SECONDS = 0.5
 _CLEAR = "\x1b[H\x1b[2J"
-_WITHOUT_ESCAPES = ("", "dumb", "unknown")
-"""Values of TERM for terminals that print the sequence for clearing the screen, such as that of an editor."""
 _WORDS = {STUCK: "stuck", UNKNOWN: "unknown", ATTENTION: "attention", OK: "ok"}
 
 
@@ -196,7 +194,7 @@ def live(lines: Callable[[], list[str]]) -> int:
     """
     if not sys.stdout.isatty():
         raise UsageProblem("--watch needs a terminal.", hint="Use --json for programs.")
-    clear = "\n" if os.environ.get("TERM", "") in _WITHOUT_ESCAPES else _CLEAR
+    clear = _CLEAR if takes_escapes() else "\n"
     try:
         while True:
             began = time.monotonic()

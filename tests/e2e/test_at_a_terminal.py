@@ -101,6 +101,7 @@ class TestTerminal:
         assert "is too young, so that a later run ships it" in shown
 
     def test_check_in_colour(self, waiting: Site) -> None:
-        """``check`` is coloured on a terminal, and not where NO_COLOR is set."""
+        """``check`` is coloured on a terminal, and not where NO_COLOR is set or the terminal would print the codes."""
         assert "\x1b[32mok" in self.on_a_terminal(waiting, "check")[1]
         assert "\x1b" not in self.on_a_terminal(waiting, "check", NO_COLOR="1")[1]
+        assert "\x1b" not in self.on_a_terminal(waiting, "check", TERM="dumb")[1]
