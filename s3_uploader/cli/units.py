@@ -327,6 +327,11 @@ def _warnings(plan: Plan, options: UnitOptions) -> list[str]:
     user = plan.account.user
     if user is not None and not user.isdecimal() and not _user_exists(user):
         warnings.append(f"There is no user {user}.")
+    who = f"The user {user}" if user else "The user of the service"
+    for path in plan.files or (plan.source,):
+        by_path = options.kind in ("cron", "crontab") or not hides(path)
+        if plan.account.group is None and not accounts.may_read(user, path, by_path=by_path):
+            warnings.append(f"{who} cannot read {shown_name(path)}. No run can begin until its permissions allow that.")
     home = accounts.home_of(user)
     if options.kind in ("cron", "crontab") and plan.needs.state == "" and home is not None and not os.path.isdir(home):
         warnings.append(

@@ -152,20 +152,38 @@ def with_name(user: str) -> str:
 
 def may_write(user: str, directory: str) -> bool:
     """Whether a user may create files in a directory, by its owner and mode; ``True`` if unknown."""
+    return _may(user, directory, 0o3)
+
+
+def may_read(user: str | None, path: str, *, by_path: bool) -> bool:
+    """Whether a user may read a file or directory, by owners and modes; ``True`` if unknown.
+
+    :param user: ``None`` for a user of systemd's own, who owns nothing.
+    :param by_path: the directories above count too; those of a file that is mounted into a service do not.
+    """
+    above = os.path.dirname(path)
+    while by_path and above != os.path.dirname(above):
+        if not _may(user, above, 0o1):
+            return False
+        above = os.path.dirname(above)
+    return _may(user, path, 0o5 if os.path.isdir(path) else 0o4)
+
+
+def _may(user: str | None, path: str, bits: int) -> bool:
     try:
+        status = os.stat(path)
+        if user is None:
+            return status.st_mode & bits == bits
         entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
-        status = os.stat(directory)
     except (KeyError, OSError):
         return True
     if entry.pw_uid == 0:
         return True
     if entry.pw_uid == status.st_uid:
-        wanted = 0o300
+        bits <<= 6
     elif status.st_gid in os.getgrouplist(entry.pw_name, entry.pw_gid):
-        wanted = 0o030
-    else:
-        wanted = 0o003
-    return status.st_mode & wanted == wanted
+        bits <<= 3
+    return status.st_mode & bits == bits
 
 
 def _sharing_group(directories: Sequence[os.stat_result], files: Sequence[os.stat_result]) -> str | None:

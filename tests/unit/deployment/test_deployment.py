@@ -206,6 +206,28 @@ class TestAccount:
         tmp_path.chmod(0o777)
         assert not [each for each in units._warnings(made, UnitOptions()) if "metrics" in each]
 
+    @pytest.mark.parametrize("user", ["nobody", None])
+    def test_a_configuration_that_cannot_be_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str | None
+    ) -> None:
+        """That no run could begin is said before. A service does not see the directories above a file in a home."""
+        monkeypatch.setattr(units, "hides", lambda path: True)
+        tmp_path.chmod(0o700)
+        source = tmp_path / "config.json"
+        source.touch()
+
+        def warns(kind: str, path: Path) -> bool:
+            made = plan(Account(user=user, reason="Because."), source=str(path), credentials=os.devnull)
+            return any(f" cannot read {path}." in each for each in units._warnings(made, UnitOptions(kind=kind)))
+
+        source.chmod(0o600)
+        assert warns("timer", source)
+        assert warns("cron", source)
+        source.chmod(0o644)
+        assert not warns("timer", source)
+        assert warns("cron", source)
+        assert not warns("cron", Path("/etc/passwd"))
+
     def test_looking(self, tmp_path: Path) -> None:
         """Owner and permissions are those of the directories and files as they are."""
         (tmp_path / "a").mkdir()
