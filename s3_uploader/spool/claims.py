@@ -51,7 +51,7 @@ class Claims:
         self._claim_dir = claim_dir
         self._owner = threading.get_ident()
         self._guard = threading.Lock()
-        self._held: set[tuple[Names, str]] = set()
+        self._held: dict[tuple[Names, str], tuple[int, ...]] = {}
         self._closed = False
         try:
             os.makedirs(claim_dir, exist_ok=True)
@@ -103,7 +103,7 @@ class Claims:
         except FileNotFoundError:
             return False
         with self._guard:
-            self._held.add((candidate.directory, candidate.name))
+            self._held[candidate.directory, candidate.name] = ()
         return True
 
     def take_open(self, file: OpenFile, *, may_replace: bool = False) -> tuple[Left, str] | None:
@@ -116,7 +116,11 @@ class Claims:
             They are older, because they had left the spool when it was opened.
         :raises OSError: if this process has too many files open, which says nothing about this one.
         """
-        candidate = file.candidate
+        candidate, inode = file.candidate, (file.fingerprint.device, file.fingerprint.inode)
+        with self._guard:
+            # To rename one hard link changes the ctime of all: they would count as changed, run after run.
+            if inode in self._held.values():
+                return Left.POSTPONED, "it is being uploaded under another name"
         if may_replace and self._has_any(candidate):
             return Left.POSTPONED, "an older one of its name is claimed"
         try:
@@ -126,6 +130,8 @@ class Claims:
             if error.errno in OUT_OF_DESCRIPTORS:
                 raise
             return Left.UNREADABLE, f"it cannot be claimed: {error.strerror or error}"
+        with self._guard:
+            self._held[candidate.directory, candidate.name] = inode
         file.home = self.root
         file.on_close = lambda: self.give_back(candidate)
         try:
@@ -171,7 +177,7 @@ class Claims:
         an upload that did not react to its cancellation has ended at last.
         """
         with self._guard:
-            self._held.discard((candidate.directory, candidate.name))
+            self._held.pop((candidate.directory, candidate.name), None)
             is_last = self._closed and not self._held
         if is_last and self._lock >= 0:
             self._finish()

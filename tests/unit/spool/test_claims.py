@@ -540,6 +540,20 @@ class TestIntake:
         with pytest.raises(AssertionError):
             self.admit(root, claims, may_replace=True, name=".x.s3u")
 
+    def test_two_hard_links_are_uploaded_one_after_the_other(self, root: SpoolRoot, spool: Path, claims: Claims) -> None:
+        """A rename of one would look like a change of the other: claimed together, neither would ever be shipped."""
+        write(spool / "x", "once")
+        os.link(spool / "x", spool / "y")
+        first = self.admit(root, claims, name="x")
+        assert isinstance(first, OpenFile)
+        assert self.admit(root, claims, name="y") == (Left.POSTPONED, "it is being uploaded under another name")
+        assert first.why_changed() is None
+        os.unlink("x", dir_fd=first.home.directory(()))
+        first.close()
+        second = self.admit(root, claims, name="y")
+        assert isinstance(second, OpenFile)
+        second.close()
+
     def test_one_without_a_private_name_does_not_wait(
         self, root: SpoolRoot, spool: Path, working: Path, claims: Claims
     ) -> None:
