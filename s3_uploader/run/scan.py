@@ -239,16 +239,16 @@ def _hint_of_reading(why: str) -> str:
 
 
 def prune_upwards(
-    root: SpoolRoot, layout: Layout, names: Names, *, now: float, pruned: Callable[[Names], None]
+    root: SpoolRoot, layout: Layout, names: Names, *, now: float, pruned: Callable[[Names], None], child: Names | None
 ) -> OSError | None:
     """Remove ``names`` if it is empty and may go, then the directory above it, and so on; never the spool itself.
 
     ``rmdir`` decides what is empty, so a file that a producer creates meanwhile is safe.
 
     :param pruned: called for each directory that was removed.
+    :param child: an entry of it that was just removed; ``None`` if it was found empty.
     :returns: the error that stopped it where that was not simply a directory that is not empty.
     """
-    child: Names | None = None
     while names:
         try:
             parent = root.directory(names[:-1])
@@ -291,13 +291,14 @@ class Directories:
         if self._files_in[names] <= 0:
             del self._files_in[names]
             if removed:
-                self.prune_upwards(names)
+                self.prune_upwards(names, child=(*names, ""))
 
-    def prune_upwards(self, names: Names) -> None:
+    def prune_upwards(self, names: Names, *, child: Names | None = None) -> None:
         """Remove a directory if it is empty and may be pruned, and then its empty parents."""
         if not self._prune or names in self._files_in:
             return
-        error = prune_upwards(self._root, self._layout, names, now=self._clock.now(), pruned=self._pruned)
+        now = self._clock.now()
+        error = prune_upwards(self._root, self._layout, names, now=now, pruned=self._pruned, child=child)
         if error is not None:
             self._emit(LocalTrouble(self._root.shown(names), "prune", error.strerror or str(error)))
 

@@ -55,7 +55,7 @@ class Layout(Protocol):
     def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
         """Whether the directory ``names`` may be removed when it is empty.
 
-        :param child: the directory below it that was just removed, ``None`` if it was found empty.
+        :param child: an entry of it that was just removed, ``None`` if it was found empty.
         :param mtime: of the directory, seconds since the epoch.
         """
 

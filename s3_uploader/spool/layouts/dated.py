@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from s3_uploader.core.control import FUTURE_TOLERANCE
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Globs, NoCandidate
 from s3_uploader.spool.root import (
@@ -197,12 +198,15 @@ class DatedLayout:
     def may_prune(self, names: Names, *, now: float, child: Names | None, mtime: float) -> bool:
         """A directory may be pruned when its period has been over for the settle time.
 
+        One that was found empty must have been unchanged for as long, too: its producer may be about to create a file.
+
         A location has no period. It may be pruned together with the last year below it once that year has been over for
         a day, or, if it was found empty, when it has been unchanged for a day.
         """
         if len(names) > 1:
             end = self._period_end(names)
-            return end is None or end + self._settle_seconds <= now
+            is_new = child is None and -FUTURE_TOLERANCE <= now - mtime < self._settle_seconds
+            return not is_new and (end is None or end + self._settle_seconds <= now)
         if child is None:
             return mtime + _QUIET_DAY <= now
         end = self._period_end(child)

@@ -143,7 +143,8 @@ def pruned(root: SpoolRoot, path: str, *, now: float = NOW) -> tuple[list[str], 
     def note(names: Names) -> None:
         gone.append("/".join(names))
 
-    error = prune_upwards(root, DATED, tuple(path.split("/")), now=now, pruned=note)
+    names = tuple(path.split("/"))
+    error = prune_upwards(root, DATED, names, now=now, pruned=note, child=None)
     return gone, error
 
 

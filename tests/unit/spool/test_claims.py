@@ -540,7 +540,9 @@ class TestIntake:
         with pytest.raises(AssertionError):
             self.admit(root, claims, may_replace=True, name=".x.s3u")
 
-    def test_two_hard_links_are_uploaded_one_after_the_other(self, root: SpoolRoot, spool: Path, claims: Claims) -> None:
+    def test_two_hard_links_are_uploaded_one_after_the_other(
+        self, root: SpoolRoot, spool: Path, claims: Claims
+    ) -> None:
         """A rename of one would look like a change of the other: claimed together, neither would ever be shipped."""
         write(spool / "x", "once")
         os.link(spool / "x", spool / "y")

@@ -194,7 +194,17 @@ class TestPruning:
     @pytest.mark.parametrize("path", ["a/2020/13", "a/2020/02/30", "a/2020/09/13/24", "a/9999", "a/2020/99/99/99"])
     def test_no_real_date(self, path: str) -> None:
         """A directory that names no real date has no period to wait for."""
-        assert a_layout().may_prune(tuple(path.split("/")), now=NOW, child=None, mtime=NOW)
+        assert a_layout().may_prune(tuple(path.split("/")), now=NOW, child=None, mtime=NOW - 10)
+
+    @pytest.mark.parametrize("path", ["a/2018/01/01/00", "a/2018/01", "a/2020/13"])
+    def test_found_empty(self, path: str) -> None:
+        """A directory that has just been made stays until its producer has had time for the first file."""
+        may, names = a_layout().may_prune, tuple(path.split("/"))
+        assert not may(names, now=NOW, child=None, mtime=NOW - 9.9)
+        assert may(names, now=NOW, child=None, mtime=NOW - 10)
+        assert may(names, now=NOW, child=(*names, "00"), mtime=NOW)
+        assert not may(names, now=NOW, child=None, mtime=NOW + 200)
+        assert may(names, now=NOW, child=None, mtime=NOW + 400)
 
     def test_location(self) -> None:
         """A location is removed a day after its last year, or after a day in which nothing was created in it."""
