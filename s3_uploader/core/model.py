@@ -216,7 +216,7 @@ class Waiting(msgspec.Struct):
 
 
 class Untouchable(msgspec.Struct, frozen=True):
-    """An entry of the spool that a run could not ``read`` or ``remove``.
+    """An entry of the spool that a run could not ``read`` or ``remove``, or ``return`` from the claim of a killed run.
 
     :param path: absolute, in its printable form.
     """

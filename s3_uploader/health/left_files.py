@@ -105,7 +105,7 @@ def unreadable(facts: Observations, runs: list[RunRow]) -> Iterator[Problem]:
         sentence = f"{counted(number, 'entry', 'entries')} of {shown_name(facts.base_dir)} cannot be read"
     else:
         more = f" ({counted(number - 1, 'other entry', 'other entries')} too)" if number > 1 else ""
-        verb = "removed" if example.action == "remove" else "read"
+        verb = {"remove": "removed", "return": "returned to the spool"}.get(example.action, "read")
         why = ended(shown_text(example.why)).removesuffix(".")
         sentence = f"{shown_text(example.path)} cannot be {verb}{more}: {why[:1].lower()}{why[1:]}"
     yield problem(

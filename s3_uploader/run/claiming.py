@@ -8,29 +8,43 @@ from contextlib import contextmanager
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.events import Emit, Notice
+from s3_uploader.core.model import Untouchable
 from s3_uploader.core.text import counted
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.context import CLAIM_DIR
 from s3_uploader.run.place import Place
+from s3_uploader.run.scan import Leftovers
 from s3_uploader.spool.claim_dir import claims_in, strangers, strangers_in_words
-from s3_uploader.spool.claims import Claims, recover
+from s3_uploader.spool.claims import Claims, Stuck, recover
 
 _STRANGERS = "entries of claim_dir that are not claims"
 _TOLD_AGAIN_SECONDS = 86400.0
+_HINT_OF_STUCK = (
+    "Its place in the spool must be a directory, not a link or a file, in which this user may create files. Then the "
+    "next run puts it back and ships it."
+)
 
 
 @contextmanager
-def claimed(place: Place, ledger: Ledger, former: str, emit: Emit, clock: Clock) -> Iterator[Claims | None]:
+def claimed(
+    place: Place, ledger: Ledger, former: str, leftovers: Leftovers, emit: Emit, clock: Clock
+) -> Iterator[Claims | None]:
     """Open the claims, if the configuration has a directory for them; at the end they are given back.
 
     :param former: what the ledger remembers as :data:`~s3_uploader.run.context.CLAIM_DIR`.
+    :param leftovers: handles what cannot be given back.
     """
-    _recover_former(place, ledger, former, emit, clock)
+
+    def stuck(path: str, error: OSError) -> None:
+        why = f"a run that was killed had claimed it, and it cannot be put back: {error.strerror or error}"
+        leftovers.cannot(Untouchable(path, "return", why, _HINT_OF_STUCK))
+
+    _recover_former(place, ledger, former, stuck, emit, clock)
     claims = open_claims(place)
     if claims is None:
         yield None
         return
-    _tell_of_recovered(claims.recover(), emit)
+    _tell_of_recovered(claims.recover(stuck), emit)
     _tell_of_strangers(place, ledger, emit, clock)
     try:
         yield claims
@@ -47,7 +61,7 @@ def open_claims(place: Place) -> Claims | None:
     return None if claim_dir is None else Claims(place.root, os.path.abspath(claim_dir))
 
 
-def _recover_former(place: Place, ledger: Ledger, former: str, emit: Emit, clock: Clock) -> None:
+def _recover_former(place: Place, ledger: Ledger, former: str, stuck: Stuck, emit: Emit, clock: Clock) -> None:
     """Put back what a killed run had claimed, if ``claim_dir`` was changed or removed after that."""
     claim_dir = place.config.claim_dir
     # Escaped, because a path need not be valid text.
@@ -56,7 +70,7 @@ def _recover_former(place: Place, ledger: Ledger, former: str, emit: Emit, clock
         return
     if former:
         directory = former.encode().decode("unicode_escape")
-        _tell_of_recovered(recover(directory, place.root), emit)
+        _tell_of_recovered(recover(directory, place.root, stuck), emit)
         if claims_in(directory, place.root):
             return  # those of uploaders that are still at work: a later run looks again
     ledger.remember(CLAIM_DIR, present, now=clock.now())

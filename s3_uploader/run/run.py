@@ -21,7 +21,7 @@ from s3_uploader.ledger import EndpointMemory, Ledger, create_state_directory
 from s3_uploader.ledger.state_directory import keep_reserve
 from s3_uploader.run.context import CLAIM_DIR, DELIVERED, SIGHTINGS, Done, RunContext
 from s3_uploader.run.place import Place, directories_of, open_place, verify_mounts
-from s3_uploader.run.scan import Ending, SpoolScan
+from s3_uploader.run.scan import Ending, Leftovers, SpoolScan
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.lock_file import Extent
 from s3_uploader.spool.mounts import SILENCE_SECONDS, refuse_read_only, refuse_silent
@@ -168,7 +168,7 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
             end_pauses(config, ledger, environ=context.environ, now=clock.now(), emit=context.emit)
         scan = scan_of(place, context, max_runtime_seconds or config.max_runtime_seconds)
         # Claimed files are given back only after all uploads have ended.
-        with _claims(place, ledger, context.emit, clock) as claims:
+        with _claims(place, ledger, scan.leftovers, context.emit, clock) as claims:
             if context.scan_trigger is not None:
                 context.scan_trigger.forget()
             begun = scan.find()
@@ -213,14 +213,16 @@ def _nothing_to_ship(place: Place, context: RunContext, scan: SpoolScan) -> Done
     return Done(report=report)
 
 
-def _claims(place: Place, ledger: Ledger, emit: Emit, clock: Clock) -> AbstractContextManager[Claims | None]:
+def _claims(
+    place: Place, ledger: Ledger, leftovers: Leftovers, emit: Emit, clock: Clock
+) -> AbstractContextManager[Claims | None]:
     """The claims of the run: ``None`` unless it has a directory for them, or the last run had one."""
     former = ledger.recall(CLAIM_DIR, now=clock.now(), max_age=math.inf) or ""
     if place.config.claim_dir is None and not former:
         return nullcontext()
     from s3_uploader.run.claiming import claimed
 
-    return claimed(place, ledger, former, emit, clock)
+    return claimed(place, ledger, former, leftovers, emit, clock)
 
 
 def _warn_of_deletion(config: Config, context: RunContext) -> None:
@@ -363,9 +365,9 @@ def _tidy(ledger: Ledger, place: Place, clock: Clock, *, forgets: bool) -> None:
     def is_claimed(path: str) -> bool:
         if place.config.claim_dir is None:
             return False
-        from s3_uploader.spool import claims
+        from s3_uploader.spool import claim_dir
 
-        return claims.is_claimed(os.path.abspath(place.config.claim_dir), path)
+        return claim_dir.is_claimed(os.path.abspath(place.config.claim_dir), path)
 
     until = clock.monotonic() + _TIDY_SECONDS
     ledger.sweep_failed(exists, now=clock.now())

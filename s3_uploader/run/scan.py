@@ -197,7 +197,7 @@ class Leftovers:
                 return
         path = self._root.shown(names, name).rstrip("/")
         if reason is Left.UNREADABLE:
-            self._cannot(Untouchable(path, "read", detail, _hint_of_reading(detail)))
+            self.cannot(Untouchable(path, "read", detail, _hint_of_reading(detail)))
             return
         self._counters.count_left(reason)
         if reason is Left.UNMATCHED and not is_hidden(name):
@@ -215,7 +215,7 @@ class Leftovers:
 
     def cannot_read(self, candidate: Candidate, message: str) -> None:
         """Handle a candidate that cannot be read on this machine."""
-        self._cannot(Untouchable(self.shown(candidate), "read", message, _hint_of_reading(message)), candidate)
+        self.cannot(Untouchable(self.shown(candidate), "read", message, _hint_of_reading(message)), candidate)
 
     def cannot_remove(self, candidate: Candidate, why: str, hint: str) -> None:
         """Handle a candidate that could not be removed after its upload; reported once for its directory."""
@@ -227,7 +227,8 @@ class Leftovers:
             message = f"{why}, so it is not uploaded, and neither are the files beside it"
             self._emit(LocalTrouble(entry.path, entry.action, message, hint))
 
-    def _cannot(self, entry: Untouchable, candidate: Candidate | None = None) -> None:
+    def cannot(self, entry: Untouchable, candidate: Candidate | None = None) -> None:
+        """Handle an entry that cannot be read, removed or returned."""
         self._counters.count_untouchable(entry, candidate)
         self._emit(LocalTrouble(entry.path, entry.action, entry.why, entry.hint))
 

@@ -73,6 +73,14 @@ def claims_with(claim_dir: str, mark: str) -> list[str]:
     return sorted(name for name, of in _entries(claim_dir) if of in (mark, _ANY_SPOOL))
 
 
+def is_claimed(claim_dir: str, path: str) -> bool:
+    """Whether any uploader has claimed the file with this path, relative to the spool.
+
+    :raises OSError: if it cannot be found out.
+    """
+    return any(os.path.lexists(os.path.join(claim_dir, name, FILES, path)) for name in os.listdir(claim_dir))
+
+
 def strangers(claim_dir: str, spool: SpoolRoot) -> list[str]:
     """The names of entries that no uploader of the spool has made, in their printable form, at most a few.
 

@@ -23,6 +23,8 @@ import os
 import secrets
 import stat
 import threading
+from collections.abc import Callable
+from typing import TypeAlias
 
 from s3_uploader.core.control import begins_anew_after_fork
 from s3_uploader.core.errors import SpoolError
@@ -36,6 +38,9 @@ from s3_uploader.spool.root import Names, SpoolRoot, original_name, taken_name, 
 _TRIES = 10
 _CACHED_DIRECTORIES = 16
 """Fewer than of a spool alone: the directories of both trees stay open beside the files."""
+
+Stuck: TypeAlias = Callable[[str, OSError], None]
+"""Called with the path of each file of an abandoned claim that cannot be put back, and why."""
 
 
 class Claims:
@@ -182,11 +187,12 @@ class Claims:
         if is_last and self._lock >= 0:
             self._finish()
         elif not self._closed and threading.get_ident() == self._owner:
-            _put_back(self.root, candidate.directory, candidate.name, self._spool)
+            with contextlib.suppress(OSError):
+                _put_back(self.root, candidate.directory, candidate.name, self._spool)
 
-    def recover(self) -> int:
+    def recover(self, stuck: Stuck = lambda path, error: None) -> int:
         """Put the files of abandoned claims back into the spool; returns their number."""
-        return recover(self._claim_dir, self._spool, own=self._name)
+        return recover(self._claim_dir, self._spool, stuck, own=self._name)
 
     def close(self) -> None:
         """Release the claim. May be called twice.
@@ -217,7 +223,7 @@ class Claims:
         _dissolve(self._path, self._lock)
 
 
-def recover(claim_dir: str, spool: SpoolRoot, *, own: str = "") -> int:
+def recover(claim_dir: str, spool: SpoolRoot, stuck: Stuck = lambda path, error: None, *, own: str = "") -> int:
     """Put the files of abandoned claims back into a spool; returns their number.
 
     :param own: the name of a claim that is left alone.
@@ -226,16 +232,8 @@ def recover(claim_dir: str, spool: SpoolRoot, *, own: str = "") -> int:
     for name in claims_in(claim_dir, spool):
         if name != own:
             with contextlib.suppress(OSError, SpoolError):
-                recovered += _recover(os.path.join(claim_dir, name), spool)
+                recovered += _recover(os.path.join(claim_dir, name), spool, stuck)
     return recovered
-
-
-def is_claimed(claim_dir: str, path: str) -> bool:
-    """Whether any uploader has claimed the file with this path, relative to the spool.
-
-    :raises OSError: if it cannot be found out.
-    """
-    return any(os.path.lexists(os.path.join(claim_dir, name, FILES, path)) for name in os.listdir(claim_dir))
 
 
 def make_directories(root: SpoolRoot, names: Names) -> None:
@@ -303,7 +301,7 @@ def _make_one(claim_dir: str, name: str) -> int:
 # -------------------------------------------------------------------------------------------------- taking apart
 
 
-def _recover(claim: str, spool: SpoolRoot) -> int:
+def _recover(claim: str, spool: SpoolRoot, stuck: Stuck) -> int:
     """Put the files of a claim back if its uploader has died; returns their number.
 
     :raises OSError: if its uploader lives (``EWOULDBLOCK``), or it cannot be taken apart now.
@@ -322,7 +320,7 @@ def _recover(claim: str, spool: SpoolRoot) -> int:
             return 0
         with contextlib.suppress(SpoolError):
             # Without its directory for files there are none: that directory is removed first.
-            recovered = _empty(claim, spool)
+            recovered = _empty(claim, spool, stuck)
     except BaseException:
         os.close(lock)
         raise
@@ -338,7 +336,7 @@ def _is_at(descriptor: int, path: str) -> bool:
     return os.path.samestat(there, os.fstat(descriptor))
 
 
-def _empty(claim: str, spool: SpoolRoot) -> int:
+def _empty(claim: str, spool: SpoolRoot, stuck: Stuck = lambda path, error: None) -> int:
     """Put every file of a claim back into the spool and remove the directories that become empty.
 
     :raises SpoolError: if the claim has no directory for files.
@@ -357,7 +355,10 @@ def _empty(claim: str, spool: SpoolRoot) -> int:
                 if is_directory:
                     waiting.append((*names, name))
                 else:
-                    recovered += _put_back(files, names, name, spool)
+                    try:
+                        recovered += _put_back(files, names, name, spool)
+                    except OSError as error:
+                        stuck(files.shown(names, name), error)
         for names in reversed(seen[1:]):
             files.forget(names)
             with contextlib.suppress(OSError):
@@ -368,24 +369,23 @@ def _empty(claim: str, spool: SpoolRoot) -> int:
 
 
 def _put_back(claim: SpoolRoot, names: Names, name: str, spool: SpoolRoot) -> bool:
-    """Put a file back, under a private name if its producer has made a new one; returns whether that succeeded."""
+    """Put a file back, under a private name if its producer has made a new one; returns whether it was still there.
+
+    :raises OSError: if it cannot be put back.
+    """
     try:
         os.stat(name, dir_fd=claim.directory(names), follow_symlinks=False)
-    except OSError:
+    except FileNotFoundError:
         return False
     # Since the last check the directory may have been pruned, by any uploader, and created again.
     spool.refresh()
     for wanted in (name, *taken_names(original_name(name))):
-        try:
+        # Where a name is taken, both files are candidates, this one under a private name.
+        with contextlib.suppress(FileExistsError):
             make_directories(spool, names)
             rename_without_replacing(claim.directory(names), name, spool.directory(names), wanted)
-        except OSError as error:
-            # Then both files are candidates, this one under its private name.
-            if error.errno != errno.EEXIST:
-                return False
-        else:
             return True
-    return False
+    raise FileExistsError(errno.EEXIST, "a newer file has its name")
 
 
 def _dissolve(claim: str, lock: int) -> None:

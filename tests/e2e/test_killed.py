@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.site import ENGINES, Site, untraced
+from tests.e2e.site import ENGINES, Site, settle, untraced
 from tests.servers.fault_server import FaultServer
 
 FILES = 3000
@@ -69,6 +69,32 @@ def test_killed_at_any_instant(
     assert site.run().stderr == ""
     assert {row["path"] for row in site.history()} == set(made)
     assert survivors < kills / 2, "most runs ended before they were killed: the test proves little"
+
+
+def test_what_cannot_return_from_a_claim_is_named(site: Site) -> None:
+    """A file that a killed run had claimed, and whose directory is a link by now, is not forgotten in silence."""
+    archive = site.ship_to_directory()
+    claims = site.place / "claims"
+    site.settings |= {"claim_dir": str(claims), "layout": "tree"}
+    claimed = claims / "host.123.0123abcd/files/hall/x.dat"  # as a version left it that did not name the spool
+    claimed.parent.mkdir(parents=True)
+    claimed.write_bytes(b"a reading")
+    settle(claimed, 3600)
+    (claims / "host.123.0123abcd/lock").touch()
+    (site.place / "elsewhere").mkdir()
+    (site.spool / "hall").symlink_to(site.place / "elsewhere")
+    for _ in range(2):
+        run = site.run()
+        assert run.code == 1
+        assert any(sentence.startswith(f"Could not return {claimed}: ") for sentence in run.sentences("WARNING"))
+    status = site.run("status")
+    assert status.stdout.startswith("ATTENTION")
+    assert f"{claimed} cannot be returned to the spool: " in status.stdout
+    (site.spool / "hall").unlink()
+    run = site.run()
+    assert run.code == 0
+    assert (archive / "hall/x.dat").read_bytes() == b"a reading"
+    assert site.run("status").stdout.startswith("OK: ")
 
 
 def duration_of_an_idle_start(site: Site) -> float:

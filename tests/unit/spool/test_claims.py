@@ -17,8 +17,8 @@ from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.run.admission import Admission
 from s3_uploader.spool import claims as module
-from s3_uploader.spool.claim_dir import strangers
-from s3_uploader.spool.claims import Claims, is_claimed, recover
+from s3_uploader.spool.claim_dir import is_claimed, strangers
+from s3_uploader.spool.claims import Claims, recover
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import SpoolRoot
@@ -222,6 +222,54 @@ class TestRecovery:
         assert {path: (spool / path).read_text() for path in paths_below(spool)} == {
             path: path for path in ("x", "a/b/y", "a/.z.s3u")
         }
+        assert [path.name for path in working.iterdir()] == [claims._name]
+
+    @pytest.mark.parametrize("obstacle", ["link", "file", "no permission", "every name"])
+    def test_cannot_be_put_back(
+        self,
+        root: SpoolRoot,
+        spool: Path,
+        working: Path,
+        claims: Claims,
+        obstacle: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A file that cannot be put back stays in its claim and is named each time, until nothing is in its way."""
+        for path in ("a/x", "b/y"):
+            write(spool / path, path)
+        dead = Claims(root, str(working))
+        for path in ("a/x", "b/y"):
+            assert dead.take(candidate(path))
+        kill(dead)
+        stuck: list[tuple[str, int | None]] = []
+
+        def note(path: str, error: OSError) -> None:
+            stuck.append((path, error.errno))
+
+        def refuse(*arguments: Any) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        with monkeypatch.context() as patch:
+            if obstacle == "no permission":
+                patch.setattr(module, "make_directories", refuse)
+            elif obstacle == "every name":
+                for name in ("x", ".x.s3u", *(f".x.s3u{number}" for number in range(2, 10))):
+                    write(spool / "a" / name)
+            else:
+                (spool / "a").rmdir()
+                (spool / "a").symlink_to("b") if obstacle == "link" else write(spool / "a")
+            for _ in range(2):
+                assert claims.recover(note) in (0, 1)
+        number = {"no permission": errno.EACCES, "every name": errno.EEXIST}.get(obstacle, errno.ENOTDIR)
+        path = str(working / dead._name / "files/a/x")
+        assert [each for each in stuck if each[0] == path] == [(path, number)] * 2
+        if obstacle == "every name":
+            (spool / "a/x").unlink()
+        elif obstacle != "no permission":
+            (spool / "a").unlink()
+        assert claims.recover(note) >= 1
+        assert (spool / "a/x").read_text() == "a/x"
+        assert (spool / "b/y").read_text() == "b/y"
         assert [path.name for path in working.iterdir()] == [claims._name]
 
     def test_of_another_spool(
