@@ -14,11 +14,13 @@ from s3_uploader.ledger import Ledger
 from s3_uploader.run.context import CLAIM_DIR
 from s3_uploader.run.place import Place
 from s3_uploader.run.scan import Leftovers
-from s3_uploader.spool.claim_dir import claims_in, strangers, strangers_in_words
+from s3_uploader.spool.claim_dir import claims_in, left_by_others, strangers, strangers_in_words
 from s3_uploader.spool.claims import Claims, Stuck, recover
 
 _STRANGERS = "entries of claim_dir that are not claims"
 _TOLD_AGAIN_SECONDS = 86400.0
+LEFT_BY_OTHERS = "a run of another user, which was killed, has left it there, perhaps with files"
+HINT_OF_OTHERS = "Run s3-uploader-cli once as its owner, or as root: that puts them back into the spool."
 _HINT_OF_STUCK = (
     "Its place in the spool must be a directory, not a link or a file, in which this user may create files. Then the "
     "next run puts it back and ships it."
@@ -45,6 +47,8 @@ def claimed(
         yield None
         return
     _tell_of_recovered(claims.recover(stuck), emit)
+    for path in left_by_others(os.path.abspath(place.config.claim_dir or ""), place.root):
+        leftovers.cannot(Untouchable(path, "return", LEFT_BY_OTHERS, HINT_OF_OTHERS))
     _tell_of_strangers(place, ledger, emit, clock)
     try:
         yield claims

@@ -14,7 +14,7 @@ from s3_uploader.core.model import Candidate, Fingerprint
 from s3_uploader.core.text import counted, shown_name
 from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import failure_policy, success_policy
-from s3_uploader.run.claiming import open_claims
+from s3_uploader.run.claiming import HINT_OF_OTHERS, LEFT_BY_OTHERS, open_claims
 from s3_uploader.run.place import Place
 from s3_uploader.spool.mounts import mounted_below
 from s3_uploader.spool.move_target import MoveTarget
@@ -152,10 +152,14 @@ def _check_mounts(root: SpoolRoot) -> list[Finding]:
 
 def _check_strangers(claim_dir: str, root: SpoolRoot) -> list[Finding]:
     """Report other entries of the directory, which nobody ships."""
-    from s3_uploader.spool.claim_dir import strangers, strangers_in_words
+    from s3_uploader.spool.claim_dir import left_by_others, strangers, strangers_in_words
 
     found = strangers(claim_dir, root)
-    return [Finding(WARNING, "claim_dir", *strangers_in_words(claim_dir, found))] if found else []
+    findings = [Finding(WARNING, "claim_dir", *strangers_in_words(claim_dir, found))] if found else []
+    for path in left_by_others(claim_dir, root):
+        sentence = f"{shown_name(path)} cannot be returned to the spool: {LEFT_BY_OTHERS}."
+        findings.append(Finding(WARNING, "claim_dir", sentence, HINT_OF_OTHERS))
+    return findings
 
 
 def _check_move(root: SpoolRoot, key: str, target: MoveTarget) -> list[Finding]:

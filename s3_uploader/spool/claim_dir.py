@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from s3_uploader.core.files import try_flock
+from s3_uploader.core.procfs import is_alive
 from s3_uploader.core.text import shown_name
 from s3_uploader.spool.root import SpoolRoot
 
@@ -71,6 +72,25 @@ def claims_in(claim_dir: str, spool: SpoolRoot) -> list[str]:
 def claims_with(claim_dir: str, mark: str) -> list[str]:
     """:func:`claims_in` for the spool of a mark."""
     return sorted(name for name, of in _entries(claim_dir) if of in (mark, _ANY_SPOOL))
+
+
+def left_by_others(claim_dir: str, spool: SpoolRoot) -> list[str]:
+    """The paths of claims on the spool whose uploader, a process of another user on this host, was killed.
+
+    Only that user and root can look into them and put back their files. Of other hosts' uploaders it is unknown whether
+    they live.
+    """
+    found = []
+    for name in claims_in(claim_dir, spool):
+        path = os.path.join(claim_dir, name)
+        try:
+            os.close(os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+        except PermissionError:
+            if name.startswith(f"{os.uname().nodename}.") and is_alive(int(name.split(".")[-2])) is False:
+                found.append(path)
+        except OSError:
+            pass
+    return found
 
 
 def is_claimed(claim_dir: str, path: str) -> bool:

@@ -16,8 +16,9 @@ import pytest
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.run.admission import Admission
+from s3_uploader.spool import claim_dir
 from s3_uploader.spool import claims as module
-from s3_uploader.spool.claim_dir import is_claimed, strangers
+from s3_uploader.spool.claim_dir import is_claimed, left_by_others, strangers
 from s3_uploader.spool.claims import Claims, recover
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import OpenFile
@@ -271,6 +272,40 @@ class TestRecovery:
         assert (spool / "a/x").read_text() == "a/x"
         assert (spool / "b/y").read_text() == "b/y"
         assert [path.name for path in working.iterdir()] == [claims._name]
+
+    @pytest.mark.parametrize(
+        ("host", "alive", "number", "is_named"),
+        [
+            ("", False, errno.EACCES, True),
+            ("", True, errno.EACCES, False),
+            ("", None, errno.EACCES, False),
+            ("other-", False, errno.EACCES, False),
+            ("", False, errno.EIO, False),
+        ],
+    )
+    def test_left_by_another_user(
+        self,
+        root: SpoolRoot,
+        working: Path,
+        claims: Claims,
+        monkeypatch: pytest.MonkeyPatch,
+        host: str,
+        alive: bool | None,
+        number: int,
+        is_named: bool,
+    ) -> None:
+        """A claim of another user is named if its uploader is certain to have ended, for only that user can end it."""
+        theirs = working / f"{host}{claims._name.rpartition('.')[0]}.0123abcd"
+        theirs.mkdir()
+
+        def refuse(path: str, *arguments: Any, **options: Any) -> int:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "open", refuse)
+        monkeypatch.setattr(claim_dir, "is_alive", lambda pid: alive if pid == os.getpid() else None)
+        working.joinpath(claims._name).rename(working / "not a claim")
+        assert left_by_others(str(working), root) == ([str(theirs)] if is_named else [])
+        working.joinpath("not a claim").rename(working / claims._name)
 
     def test_of_another_spool(
         self, tmp_path: Path, root: SpoolRoot, spool: Path, working: Path, claims: Claims
