@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def claimed(
 
     def stuck(path: str, error: OSError) -> None:
         why = f"a run that was killed had claimed it, and it cannot be put back: {error.strerror or error}"
-        leftovers.cannot(Untouchable(path, "return", why, _HINT_OF_STUCK))
+        leftovers.cannot(Untouchable(path, "return", why, "" if error.errno == errno.ENOENT else _HINT_OF_STUCK))
 
     _recover_former(place, ledger, former, stuck, emit, clock)
     claims = open_claims(place)

@@ -21,7 +21,6 @@ import errno
 import fcntl
 import os
 import secrets
-import stat
 import threading
 from collections.abc import Callable
 from typing import TypeAlias
@@ -32,6 +31,7 @@ from s3_uploader.core.files import OUT_OF_DESCRIPTORS, close_quietly
 from s3_uploader.core.model import Candidate, Left
 from s3_uploader.core.renaming import rename_without_replacing
 from s3_uploader.spool.claim_dir import FILES, LOCK, UNFINISHED, claims_in, claims_with, mark_of
+from s3_uploader.spool.directories import make_directories
 from s3_uploader.spool.open_file import OpenFile, is_being_written
 from s3_uploader.spool.root import Names, SpoolRoot, original_name, taken_name, taken_names
 
@@ -236,29 +236,6 @@ def recover(claim_dir: str, spool: SpoolRoot, stuck: Stuck = lambda path, error:
     return recovered
 
 
-def make_directories(root: SpoolRoot, names: Names) -> None:
-    """Make a directory and its parents below a root, through descriptors.
-
-    It gets the permissions of its parent, and its owner if possible: the producer, who may be another user, must be
-    able to write into a directory that was pruned before.
-    """
-    try:
-        root.directory(names)
-    except FileNotFoundError:
-        make_directories(root, names[:-1])
-        above = root.directory(names[:-1])
-        try:
-            os.mkdir(names[-1], 0o700, dir_fd=above)
-        except FileExistsError:
-            return
-        status = os.fstat(above)
-        made = root.directory(names)
-        with contextlib.suppress(OSError):
-            os.fchown(made, status.st_uid, status.st_gid)
-        with contextlib.suppress(OSError):
-            os.fchmod(made, stat.S_IMODE(status.st_mode))
-
-
 # -------------------------------------------------------------------------------------------------- making
 
 
@@ -309,8 +286,10 @@ def _recover(claim: str, spool: SpoolRoot, stuck: Stuck) -> int:
     try:
         lock = os.open(os.path.join(claim, LOCK), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        # Killed before the lock was made or after it was removed: there are no files.
+        # Killed before the lock was made or after it was removed: there are no files, unless somebody has deleted it.
         _dissolve(claim, -1)
+        if os.path.isdir(os.path.join(claim, FILES)) and not os.path.basename(claim).startswith(UNFINISHED):
+            stuck(claim, OSError(errno.ENOENT, "somebody has deleted its lock file. Create an empty file lock in it"))
         return 0
     recovered = 0
     try:

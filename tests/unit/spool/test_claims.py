@@ -384,10 +384,14 @@ class TestRecovery:
         assert {str(path) for path in working.rglob("*")} == before
 
     def test_claim_with_files_and_no_lock(self, working: Path, claims: Claims) -> None:
-        """Files are never removed with a claim, whatever has become of its lock."""
+        """Files are never removed with a claim, whatever has become of its lock; with one they return."""
         write(working / "host.123.0123abcd/files/x")
-        assert claims.recover() == 0
+        stuck: list[str] = []
+        assert claims.recover(lambda path, error: stuck.append(path)) == 0
         assert is_claimed(str(working), "x")
+        assert stuck == [str(working / "host.123.0123abcd")]
+        (working / "host.123.0123abcd/lock").touch()
+        assert claims.recover() == 1
 
     @pytest.mark.parametrize("is_replaced", [False, True])
     def test_dissolved_meanwhile(
