@@ -292,7 +292,7 @@ class Settlement:
                 unchanged.append((upload, receipt))
             else:
                 if is_obstacle:
-                    self._supersede(receipt)
+                    self._supersede(upload, receipt)
                 del unsettled[id(upload)]
                 self.leave(upload, reason, "it changed while it was uploaded")
         return unchanged
@@ -353,9 +353,11 @@ class Settlement:
     def _note_outdated(self, upload: FileTask, receipt: Receipt) -> None:
         """Handle a changed file: if its content changed, its object is outdated."""
         if is_outdated(upload.file, receipt):
-            self._supersede(receipt)
+            self._supersede(upload, receipt)
 
-    def _supersede(self, receipt: Receipt) -> None:
+    def _supersede(self, upload: FileTask, receipt: Receipt) -> None:
+        if any(each.key == receipt.key and other is not upload for other, each in (*self._proven, *self._batch)):
+            return  # a file of another name was found to be there already: the object is its only copy
         self._any_superseded = True
         self.superseded.add(receipt)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from s3_uploader.core.errors import ConflictError, ProofError
+from s3_uploader.core.errors import ConflictError, ProofError, Scope
 from s3_uploader.stores.s3 import completing, conflict, proof
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import MEBIBYTE, PART, Known, Station
 from tests.servers.fault_errors import error_answer
-from tests.servers.fault_script import Exchange, Fault, error, no_proof
+from tests.servers.fault_script import Exchange, Fault, error, hang_up, no_proof, run_after_body
 from tests.servers.fault_server import FaultServer
 from tests.servers.fault_wire import Answer
 
 LARGE = pattern(PART + 9)
+PAGE = Answer(headers={"Content-Type": "text/html"}, body=b"<html>Please log in.</html>")
 COMPLETE = ("CompleteMultipartUpload",)
 LOOKS = ("HeadObject", "GetObject")
 
@@ -89,6 +92,23 @@ def test_content_that_may_have_been_there_before(
     receipt = station.put(store, "again.dat", LARGE[:size])
     assert (receipt.already_there, receipt.after_lost_answer) == (False, True)
     assert receipt.may_be_the_file
+    fault_server.assert_all_used()
+
+
+@pytest.mark.parametrize("size", [100_000, len(LARGE)])
+def test_a_page_is_no_conflict(fault_server: FaultServer, engine: str, station: Station, size: int) -> None:
+    """A login page in the middle of an upload, which answers every look, is not taken for other content."""
+    store = station.store(fault_server.endpoint, engine, memory=Known())
+    station.put(store, "first.dat", b"first")
+    page = Fault(name="page", operations=None, times=None, instead=lambda _: dataclasses.replace(PAGE))
+    appears = run_after_body(lambda: fault_server.faults.add(page))
+    if size < len(LARGE):
+        fault_server.faults.add(appears.only(operations="PutObject") | hang_up("after_body"))
+    else:
+        fault_server.faults.add(appears.only(operations="UploadPart", part_number=2))
+    failed = station.error(store, "it.dat", LARGE[:size])
+    assert failed.code == "NotS3"
+    assert failed.scope is Scope.DESTINATION
     fault_server.assert_all_used()
 
 

@@ -279,6 +279,13 @@ class ContestedUpload(ProvenUpload):
         )
 
     def _other_content(self, etag: str) -> None:
+        """Handle other content under the key, unless it is a web page in the place of the server, which has no ETag."""
+        if etag:
+            self._resolve(etag)
+        else:
+            self.require_s3(lambda: self._resolve(etag), None)
+
+    def _resolve(self, etag: str) -> None:
         """Handle other content under the key, as configured."""
         if self.replaces and etag == self.replaces and not self.derived:
             value = f'"{strong_etag(etag)}"'

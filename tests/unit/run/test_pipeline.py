@@ -579,6 +579,31 @@ class TestSuperseded:
         assert harness.names() == set()
         assert harness.store.objects == {"a": b"new", "b": b"other"}
 
+    def test_an_object_that_proves_another_file_is_not_outdated(self, harness: Harness) -> None:
+        """Of two names for one key with the same content, one may change meanwhile: the other's object is protected."""
+
+        class Layout(TreeLayout):
+            """Two names of one key, as ``a%2Fb`` and ``a%2fb`` in a queue."""
+
+            def scan(self, root: SpoolRoot, skip: object) -> Iterator[Any]:
+                """Those that are there, one after the other was uploaded."""
+                for name in ("first", "second"):
+                    if (harness.base / name).exists():
+                        yield candidate(name, key="a")
+
+        harness.layout = Layout(settle_seconds=10, globs=NO_GLOBS)
+        harness.max_in_flight = 1
+        first = harness.write("first", "same")
+        harness.write("second", "same")
+        harness.store.during_body["a"] = lambda: None
+        harness.store.before_answer["a"] = lambda: harness.store.during_body.__setitem__("a", lambda: overwrite(first))
+        harness.run()
+        assert harness.names() == {"first"}
+        harness.write("first", "other")
+        harness.run()
+        assert harness.store.replaced == []
+        assert harness.store.objects == {"a": b"same"}
+
     def test_private_names_of_files_that_were_removed_are_not_counted(self, harness: Harness) -> None:
         """The listing of a large directory shows names that the run itself gave; only a producer's file can vanish."""
 
