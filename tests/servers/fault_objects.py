@@ -257,7 +257,7 @@ class ObjectStore:
         try:
             root = ElementTree.fromstring(body)
             listed = [
-                (int(_text(part, "PartNumber")), _text(part, "ETag").strip('"'))
+                (int(_text(part, "PartNumber")), _text(part, "ETag").removeprefix('"').removesuffix('"'))
                 for part in root
                 if part.tag.rpartition("}")[2] == "Part"
             ]

@@ -17,7 +17,7 @@ from s3_uploader.core.text import is_plain
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
-from s3_uploader.stores.s3.checksums import digest_of
+from s3_uploader.stores.s3.checksums import clean_etag, digest_of
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 from s3_uploader.stores.s3.engines.base import Request
 from s3_uploader.stores.s3.foreign import NOT_S3
@@ -356,7 +356,7 @@ def _join_one_part(
             key,
             path,
             upload_id=upload_id,
-            etags=[part.body.headers.get("etag", "")],
+            etags=[clean_etag(part.body.headers.get("etag", ""))],
             checksums=(),
             whole_crc32="",
             size=len(body),
