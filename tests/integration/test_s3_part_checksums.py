@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
+from s3_uploader.core.errors import ProofError
 from s3_uploader.core.model import Proof
 from tests.contracts.store_contract import pattern
 from tests.integration.s3_support import PART, Station, pending_uploads
-from tests.servers.dialects import AWS, NEW
+from tests.servers.dialects import AWS, ECHO, NEW, OLD, Dialect
+from tests.servers.fault_script import Exchange, Fault
 from tests.servers.fixtures import MakeFaultServer
 
 
@@ -29,3 +33,22 @@ def test_a_checksum_of_the_whole_that_is_held_against_the_parts(
         again = sum(request.operation == "CompleteMultipartUpload" for request in server.requests)
         assert again == completions + 1, "what was learned was forgotten"
         assert pending_uploads(server.endpoint) == []
+
+
+@pytest.mark.parametrize("dialect", [NEW, OLD, ECHO], ids=lambda dialect: dialect.name)
+def test_a_part_that_is_not_joined(
+    make_fault_server: MakeFaultServer, engine: str, station: Station, dialect: Dialect
+) -> None:
+    """A server that leaves out a part, and answers as if it had not, has not stored the file."""
+    server = make_fault_server(dialect=dialect)
+
+    def forget_last_part(exchange: Exchange) -> None:
+        parts = server.store.uploads[exchange.request.upload_id or ""].parts
+        parts[3] = dataclasses.replace(parts[3], body=b"")
+
+    fault = Fault(name="lose a part", operations=("CompleteMultipartUpload",), after_body=forget_last_part)
+    server.faults.add(fault)
+    store = station.store(server.endpoint, engine)
+    station.put(store, "first.dat", b"first")
+    assert isinstance(station.error(store, "large.dat", pattern(2 * PART + 9)), ProofError)
+    server.assert_all_used()

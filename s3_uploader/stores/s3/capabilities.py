@@ -90,7 +90,7 @@ class Capabilities:
         self._lock = threading.Lock()
         self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._finding_out = False
-        self._told_of_parts = False
+        self._told: set[str] = set()
         self.trusted = trusted
         known, self.evidence = ("yes", "") if trusted else self._recall(_CONDITIONAL_PUT)
         self.conditional: Conditional = _KNOWN.get(known, "")
@@ -123,7 +123,6 @@ class Capabilities:
         """The kinds of unusual names (:mod:`s3_uploader.stores.s3.folding`) that the server keeps distinct."""
         self.merged_names = frozenset(self._recall("names-merged")[0].split())
         """The kinds for which two names are one object although a lookup shows both."""
-        self._told_of_names = False
         self.only_reading_proves = False
         """Whether neither answers nor lookups proved anything in this run, so that objects are read back at once."""
         self.completes_conditionally = self._recall(_CONDITIONAL_COMPLETE)[0] != "refused"
@@ -198,11 +197,11 @@ class Capabilities:
         """
         self.forgets_names(frozenset((kind,)))
         is_news = is_replaced or self._recall(_NAMES_TOLD)[0] != "yes"
-        if is_news and not self._told_of_names and NAMES not in self.acknowledged:
-            self._told_of_names = True
+        if is_news and "names" not in self._told and NAMES not in self.acknowledged:
             self._note(_NAMES_TOLD, "yes")
             key, twin = _told_apart(key, twin)
-            self._notice(
+            self.tell_once(
+                "names",
                 "warning",
                 f"{self._name} treats different names as one: the object {key} is also found as {twin}. Of two such "
                 "files the second is kept and fails. With on_conflict: overwrite it replaces the first. To "
@@ -211,19 +210,20 @@ class Capabilities:
 
     def leaves_parts(self, address: str, why: str) -> None:
         """Say once in a run that the parts of an upload are left, because it could not be aborted."""
-        with self._lock:
-            if self._told_of_parts:
-                return
-            self._told_of_parts = True
-        self._notice(
+        self.tell_once(
+            "parts",
             "warning",
             f"The parts of an unfinished upload of {address} could not be removed: {why.rstrip('.')}. They take room "
             "at the destination. Allow s3:AbortMultipartUpload, and let a lifecycle rule abort unfinished uploads.",
         )
 
-    def leaves_object(self, key: str) -> None:
-        """Say that a test object is left, because it may not be deleted."""
-        self._notice("info", f"The test object {shown_name(key)} at {self._name} may not be deleted. It stays there.")
+    def tell_once(self, subject: str, level: str, text: str) -> None:
+        """Say something about a subject, once in a run."""
+        with self._lock:
+            is_first = subject not in self._told
+            self._told.add(subject)
+        if is_first:
+            self._notice(level, text)
 
     # Which checksums are accepted.
 

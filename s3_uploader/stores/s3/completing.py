@@ -173,10 +173,11 @@ class CompletingUpload(PartsUpload):
             etag=found.etag,
             version_id=answer.headers.get("x-amz-version-id", ""),
         )
-        # A server that ignores conditions may use another ETag later (rclone: the MD5 of the whole), and only by that
-        # one the object can be recognised as ours.
-        lasting = bool(receipt.etag) and self.context.capabilities.conditional == "yes"
-        if proof < self.options.minimum_proof or proof is Proof.NONE or found.doubt or not lasting:
+        # Except for Amazon's the object is looked up. What the answer says is made of what it says of the parts: only
+        # the length shows that all of them were joined. And some servers use another ETag later (rclone: the MD5 of the
+        # whole), and only by that one the object can be recognised as ours.
+        is_enough = bool(receipt.etag) and self.context.capabilities.trusted
+        if proof < self.options.minimum_proof or proof is Proof.NONE or found.doubt or not is_enough:
             self.look_for_proof(receipt, doubt=found.doubt)
         else:
             self.succeed(receipt)

@@ -13,7 +13,7 @@ import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.text import is_plain
+from s3_uploader.core.text import is_plain, shown_name
 from s3_uploader.stores.base import PutOptions
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
@@ -330,7 +330,7 @@ def _try_conditions(trial: NameTrial, in_parts: bool) -> Generator[Request, Pend
             break
     call = yield requests.delete_object(key, requests.encode_key(key))
     if not _is_done(call):
-        known.leaves_object(key)
+        known.tell_once("object", "info", f"The test object {shown_name(key)} may not be deleted. It stays there.")
     if in_parts and verdict:
         known.found_at_completion(verdict == "yes", evidence)
     elif verdict:
