@@ -13,7 +13,7 @@ from tests.integration.s3_support import MEBIBYTE, PART, Known, Station
 from tests.servers.fault_errors import error_answer
 from tests.servers.fault_script import Exchange, Fault, error, hang_up, no_proof, run_after_body
 from tests.servers.fault_server import FaultServer
-from tests.servers.fault_wire import Answer
+from tests.servers.fault_wire import Answer, Wire
 
 LARGE = pattern(PART + 9)
 PAGE = Answer(headers={"Content-Type": "text/html"}, body=b"<html>Please log in.</html>")
@@ -63,6 +63,24 @@ def test_completions_that_never_say_anything(fault_server: FaultServer, engine: 
     fault_server.faults.add(Fault(name="says nothing", operations=COMPLETE, times=None, instead=says_nothing))
     failed = station.error(station.store(fault_server.endpoint, engine), "large.dat", LARGE)
     assert isinstance(failed, ProofError)
+    assert fault_server.pending_uploads == []
+
+
+def test_connections_that_end_without_a_word(
+    fault_server: FaultServer, engine: str, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may close each connection after its answer, and not say so: parts are joined all the same."""
+    serve_one = FaultServer._serve_one
+
+    def serve_one_and_close(server: FaultServer, wire: Wire) -> bool:
+        serve_one(server, wire)
+        return False
+
+    monkeypatch.setattr(FaultServer, "_serve_one", serve_one_and_close)
+    store = station.store(fault_server.endpoint, engine)
+    for key in ("large.dat", "next.dat"):
+        station.put(store, key, LARGE)
+        assert fault_server.objects()[key] == LARGE
     assert fault_server.pending_uploads == []
 
 

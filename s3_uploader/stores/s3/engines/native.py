@@ -97,6 +97,8 @@ class NativeEngine:
         self._connecting = 0
         self._look_at = 0.0
         self._connect_after = 0.0
+        self._uses_once = False
+        """Whether the server may close each connection after its answer: one got lost that must not be repeated."""
         self._has_more = False
         """Whether the last turn left work, so that the next one must not wait."""
         self.generation = 0
@@ -294,6 +296,9 @@ class NativeEngine:
         self, connection: Connection, exchange: Exchange | None, outcome: Outcome, *, reusable: bool, now: float
     ) -> None:
         """Handle the end of an exchange, or of an idle connection."""
+        if reusable and self._uses_once:
+            connection.close()
+            reusable = False
         if not reusable:
             self._connections.discard(connection)
             with contextlib.suppress(ValueError):
@@ -305,10 +310,15 @@ class NativeEngine:
         if exchange is None:
             return
         stale = isinstance(outcome, Failure) and outcome.kind is TransportFailure.CLOSED
-        if stale and connection.served and not connection.parser.started and exchange.request.may_be_repeated:
+        stale = stale and connection.served > 0 and not connection.parser.started
+        if stale and exchange.request.may_be_repeated:
             self.repeat(exchange, outcome)
-        else:
-            exchange.finish(outcome)
+            return
+        if not exchange.request.may_be_repeated:
+            self._uses_once = stale
+            if stale:
+                self._drop_idle()
+        exchange.finish(outcome)
 
     def address_failed(self, address: Address) -> None:
         """Note that no connection to an address was possible."""
@@ -317,20 +327,12 @@ class NativeEngine:
 
     def repeat(self, exchange: Exchange, outcome: Outcome) -> None:
         """Send again a request that was written to a connection which the server was just closing as idle."""
-        if self.events.closed:
-            exchange.finish(Failure(TransportFailure.CANCELLED))
-            return
-        if exchange.repeated or exchange.finished:
-            exchange.finish(outcome)
+        if exchange.repeated or exchange.finished or self.events.closed:
+            exchange.finish(Failure(TransportFailure.CANCELLED) if self.events.closed else outcome)
             return
         exchange.repeated = True
         exchange.connection = None
-        for connection in list(self._idle):
-            # Connections that were idle at least as long are most likely closed, too.
-            with contextlib.suppress(ValueError):
-                self._idle.remove(connection)
-                connection.close()
-                self._connections.discard(connection)
+        self._drop_idle()  # those that were idle at least as long are most likely closed, too
         self._pending.appendleft(exchange)
 
     def _cancel(self, exchange: Exchange) -> None:
@@ -374,6 +376,9 @@ class NativeEngine:
     def _forget_connections(self) -> None:
         if self._addresses is not None:
             self._addresses.forget()
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         for connection in list(self._idle):
             with contextlib.suppress(ValueError):
                 self._idle.remove(connection)
