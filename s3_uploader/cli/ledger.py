@@ -23,6 +23,7 @@ from s3_uploader.ledger.compaction import compact as compact_one
 from s3_uploader.ledger.found import ledgers_in
 from s3_uploader.ledger.merging import Merged
 from s3_uploader.ledger.merging import merge as merge_all
+from s3_uploader.ledger.offline import is_begun
 from s3_uploader.ledger.state_directory import create_state_directory, ledger_path
 from s3_uploader.ledger.together import ledgers_of_shares
 from s3_uploader.spool.lock import acquire
@@ -75,6 +76,8 @@ def compact(config_file: str, options: LedgerCompactOptions) -> int:
         raise StateError(
             f"There is no ledger {shown_name(common)}.", hint="Run this as the user that runs the uploads."
         )
+    # If no run has written to any of them, the first one says so.
+    paths = [path for path in paths if is_begun(path)] or paths[:1]
     with contextlib.nullcontext() if options.dry_run else _spool_alone(configuration, common):
         seen = [(path, outlook(path, limits, now=time.time())) for path in paths]
         for path, each in seen:

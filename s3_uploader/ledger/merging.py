@@ -67,14 +67,18 @@ def merge(
     paths = [path for path in dict.fromkeys([target, *sources]) if path != target or os.path.exists(target)]
     for path in (target, *owned):
         offline.refuse_others_ledger(path)
+    # Shares that only began have nothing to merge, and perhaps no run will ever write to their ledgers.
+    empty = {path for path in paths if path in (target, *owned) and not offline.is_begun(path)}
     directory = os.path.dirname(target)
     offline.insist_on_room(directory, 5 * sum(map(offline.size_of, paths)) // 2)
     places = dict.fromkeys(os.path.dirname(path) for path in (target, *owned))
     with contextlib.ExitStack() as held:
         for place in places:
             held.enter_context(offline.directory_alone(place))
+        if target in empty:
+            offline.remove(target)
         with _Merger(target, clock) as merger:
-            merged = merger.merge(paths)
+            merged = merger.merge([path for path in paths if path not in empty])
         for path in owned:
             _retire(path)
     return merged

@@ -20,7 +20,7 @@ from s3_uploader.core.files import insist_on_file, sync_directory, try_flock
 from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.database import Journal, journal_of, uri
 from s3_uploader.ledger.exclusive import alone, look_anew, wait_for
-from s3_uploader.ledger.read_only import has_log, is_half_written
+from s3_uploader.ledger.read_only import ReadOnlyDatabase, has_log, is_half_written
 from s3_uploader.ledger.schema import APPLICATION_ID, VERSION, ForeignFile
 from s3_uploader.ledger.state_directory import COMPANIONS
 from s3_uploader.ledger.trouble import explained, has_changes_beside_it, not_begun
@@ -126,6 +126,16 @@ def put_in_place(built: str, path: str) -> None:
             f"The new ledger cannot take the place of {shown_name(path)}: {error.strerror}.",
             hint="The old one is still there, unchanged.",
         ) from error
+
+
+def is_begun(path: str) -> bool:
+    """Whether a run has written to a ledger. One that was killed, or met a full disk, may have left an empty file.
+
+    :raises StateError: if it is not a ledger that can be read.
+    """
+    database = ReadOnlyDatabase(path)
+    database.close()
+    return not database.is_empty
 
 
 def remove(path: str) -> None:

@@ -62,6 +62,25 @@ def test_shares_become_one(local: Site) -> None:
     assert "41 files audited" in local.run("audit").stdout
 
 
+def test_a_ledger_that_was_only_begun(local: Site) -> None:
+    """What a run left that was killed in its first moment, or met a full disk, holds up neither command."""
+    local.files(20)
+    for index in range(2):
+        assert local.run("run", "--share", f"{index}/2").code == 0
+    (state,) = (local.place / "state").iterdir()
+    begun = [path / "ledger.sqlite3" for path in (state, state / "share-2-of-3")]
+    begun[1].parent.mkdir()
+    for each in begun:
+        each.touch()
+    compacted = ledger(local, "compact", "--keep-files", "15")
+    assert (compacted.code, len(local.history())) == (0, 20), compacted.stderr
+    merged = ledger(local, "merge")
+    assert merged.code == 0, merged.stderr
+    assert merged.stdout.splitlines()[-1].endswith("has 20 files and 2 runs now; it had 0 files.")
+    assert ledgers(local) == ["ledger.sqlite3"]
+    assert not begun[1].parent.exists()
+
+
 def test_ledgers_of_retired_machines(local: Site, make_site: Callable[[], Site]) -> None:
     """Ledgers that were copied from elsewhere are only read; to merge them twice changes nothing."""
     local.files(5)

@@ -67,7 +67,7 @@ class Site:
             made.write_bytes(f"content {number}\n".encode())
             os.utime(made, (old, old))
             while True:
-                with contextlib.suppress(FileNotFoundError):  # a run has pruned it
+                with contextlib.suppress(FileNotFoundError, FileExistsError):  # a run has pruned it
                     full.parent.mkdir(parents=True, exist_ok=True)
                     made.rename(full)
                     break
