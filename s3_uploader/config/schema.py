@@ -175,9 +175,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     processes: Annotated[
         Positive | Literal["auto"],
         Meta(
-            description="How many processes a run may use if many small files are waiting (S3 only, without "
-            "`max_bandwidth` and `claim_dir`). `auto`: one for each processor, at most 4, if a single processor is the "
-            "bottleneck."
+            description="How many processes a run may use if many small files are waiting (S3 servers with conditional "
+            "writes only, without `max_bandwidth` and `claim_dir`). `auto`: one for each processor, at most 4, if a "
+            "single processor is the bottleneck."
         ),
     ] = "auto"
     must_be_mount: Annotated[

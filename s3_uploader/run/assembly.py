@@ -67,7 +67,7 @@ def ship_as_leader(
     made: list[Workers] = []
 
     def make_workers() -> Workers | None:
-        workers = _workers(place, context, scan, run, lock)
+        workers = _workers(place, context, scan, run, lock, store)
         if workers is not None:
             made.append(workers)
         return workers
@@ -95,11 +95,11 @@ def ship_as_leader(
     )
 
 
-def _workers(place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock) -> Workers | None:
+def _workers(place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock, store: Store) -> Workers | None:
     try:
         from s3_uploader.run.division import workers_of  # most runs ship few files, and never get here
 
-        return workers_of(place, context, scan, run, lock)
+        return workers_of(place, context, scan, run, lock, store)
     except (ImportError, OSError) as error:  # for example because too many files are open
         sentence = f"No worker process can be started ({error}). The run continues with one process."
         context.emit(Notice("warning", sentence))
@@ -246,8 +246,7 @@ def failure_policy(config: Config) -> FailurePolicy:
 def make_store(place: Place, context: RunContext, ledger: Ledger, *, connections: int) -> Store:
     """The store of a run, not open yet; it remembers in the ledger.
 
-    :param connections: the most that it may have. Also the parts of a single file leave the descriptors that files and
-        directories need.
+    :param connections: the most that it may have, so that descriptors are left for files and directories.
     """
     return shipping_store(
         with_connections(place.config, connections),
@@ -346,14 +345,18 @@ class LazyStore:
     """
 
     def __init__(self, *, name: str, make: Callable[[], Store]) -> None:
-        self.name = name
-        self._make = make
+        self.name, self._make = name, make
         self._store: Store | None = None
 
     @property
     def loop(self) -> Loop | None:
         """See :class:`Store`."""
         return None if self._store is None else self._store.loop
+
+    @property
+    def keeps_writers_apart(self) -> bool:
+        """See :func:`s3_uploader.run.division.keeps_writers_apart`."""
+        return bool(getattr(self._made(), "keeps_writers_apart", True))
 
     def open(self) -> None:
         """Make the store and open it."""

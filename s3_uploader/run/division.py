@@ -9,6 +9,7 @@ import msgspec
 
 from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
+from s3_uploader.core.events import Notice
 from s3_uploader.core.installation import was_replaced
 from s3_uploader.core.interpreter import is_known
 from s3_uploader.core.processors import Effort, allowed
@@ -21,12 +22,17 @@ from s3_uploader.run.workers import Workers
 from s3_uploader.spool.layouts.base import Layout
 from s3_uploader.spool.lock import Lock
 from s3_uploader.spool.root import Names, SpoolRoot
+from s3_uploader.stores.base import Store
 from s3_uploader.stores.s3.engines.choose import Mock, active_mock
 
 MOST_BY_ITSELF = 4
 """More processes than this are started only if the configuration says so."""
 WORTH_FILES = 6000
 """Waiting files needed for each further process: starting one takes as long as shipping one or two thousand."""
+_ONE_WRITER = (
+    "No worker process is started. The server does not support conditional writes, and of two files whose names it "
+    "takes for one, sent by two processes, one would be lost. The run continues with one process; set processes to 1."
+)
 _BOUND = 0.8
 _COUNT_SECONDS = 0.1
 
@@ -46,12 +52,28 @@ def may_be_divided(config: Config, context: RunContext) -> bool:
     )
 
 
-def workers_of(place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock) -> Workers | None:
+def keeps_writers_apart(store: Store) -> bool:
+    """Whether the destination itself refuses the second writer of a name, also if it takes two names for one.
+
+    Otherwise a store sends such files one after the other, and looks in between. Several processes cannot: the second
+    file would replace the first, which is removed by then.
+    """
+    return bool(getattr(store, "keeps_writers_apart", True))
+
+
+def workers_of(
+    place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock, store: Store
+) -> Workers | None:
     """Make the workers of a run, not started yet; ``None`` if it must not be divided.
 
     :param run: the number of the run in the ledger.
+    :param store: the open store of the run.
     """
     if not may_be_divided(place.config, context):
+        return None
+    if not keeps_writers_apart(store):
+        if place.config.processes != "auto":
+            context.emit(Notice("warning", _ONE_WRITER))
         return None
     trigger = context.scan_trigger
     division = Division(

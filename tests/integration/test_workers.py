@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -26,7 +27,8 @@ from s3_uploader.ledger.state_directory import ledger_path
 from s3_uploader.ledger.together import open_together
 from tests.integration.divided_run import FIRST_QUESTION, SILENT_SECONDS, WORTH_FILES
 from tests.servers.debian import Unavailable
-from tests.servers.fault_script import error, run_before_answer
+from tests.servers.dialects import WEAK
+from tests.servers.fault_script import error, run_after_body, run_before_answer
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
 from tests.servers.memory_group import memory_group
@@ -387,6 +389,30 @@ def test_what_is_left_is_counted_by_all(site: Site) -> None:
     report = json.loads(errors.splitlines()[-1])["report"]
     assert (code, report["ended_by"]) == (0, "budget"), errors
     assert report["backlog"] == len(site.left()) > FILES
+
+
+def test_a_server_that_lets_names_replace_one_another(site: Site) -> None:
+    """Two files whose names it takes for one are not sent by two processes: the first would be lost."""
+    site.server.dialect = dataclasses.replace(WEAK, folds="case")
+    pairs = ((f"den/2020/11/28/21/10-Topic{n}.dat", f"den/2020/11/28/21/10-topic{n}.dat") for n in range(1000))
+    first, second = next(pair for pair in pairs if [Share(1, 2).owns(path) for path in pair] == [True, False])
+    for path in (first, second):
+        (site.spool / path).parent.mkdir(exist_ok=True)
+        (site.spool / path).write_text(path)
+        os.utime(site.spool / path, (1e9, 1e9))
+
+    def until_the_other_is_gone() -> None:
+        until = time.monotonic() + 5
+        while (site.spool / second).exists() and time.monotonic() < until:
+            time.sleep(0.05)
+
+    site.server.faults.add(run_after_body(until_the_other_is_gone).only(key=first))
+    code, _, errors = site.run("run", "--quiet")
+    assert code == 1
+    assert "No worker process is started. The server does not support conditional writes" in errors
+    contents = [*site.server.objects().values(), *site.left().values()]
+    assert {first.encode(), second.encode()} <= set(contents)
+    assert site.server.replacements == []
 
 
 def test_a_watch_is_divided_too(site: Site) -> None:

@@ -128,6 +128,12 @@ class S3Store:
         return self._context.client
 
     @property
+    def keeps_writers_apart(self) -> bool:
+        """See :func:`s3_uploader.run.division.keeps_writers_apart`; known once a file is uploaded."""
+        known = None if self._context is None else self._context.capabilities
+        return known is not None and (known.trusted or known.conditional == "yes")
+
+    @property
     def maximum_concurrency(self) -> int:
         """The maximum number of concurrent requests."""
         return self._transfer.max_concurrency

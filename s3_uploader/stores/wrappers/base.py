@@ -31,6 +31,11 @@ class PassingStore:
         """See :class:`Store`."""
         return self._store.loop
 
+    @property
+    def keeps_writers_apart(self) -> bool:
+        """See :func:`s3_uploader.run.division.keeps_writers_apart`."""
+        return bool(getattr(self._store, "keeps_writers_apart", True))
+
     def open(self) -> None:
         """See :meth:`Store.open`."""
         self._store.open()

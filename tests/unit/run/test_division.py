@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from s3_uploader import config
 from s3_uploader.core import installation
 from s3_uploader.core.control import StopRequest
+from s3_uploader.core.events import Event
 from s3_uploader.core.interpreter import python
 from s3_uploader.core.shares import Share, parse
 from s3_uploader.run import division
@@ -21,6 +23,7 @@ from s3_uploader.run.place import Place, open_place
 from s3_uploader.run.scan import Ending
 from s3_uploader.spool.root import SpoolRoot
 from s3_uploader.stores.s3.engines.choose import Mock
+from s3_uploader.stores.wrappers.base import KeptStore
 from tests.fakes import FakeClock, write
 
 
@@ -187,3 +190,16 @@ def test_names_are_counted_as_far_as_it_matters(spool: Path) -> None:
     assert count_names(root, most=10, seconds=60) == 10
     assert count_names(root, most=1000, seconds=-1) == 0
     root.close()
+
+
+@pytest.mark.parametrize(("processes", "warnings"), [(3, 1), ("auto", 0)])
+def test_a_destination_that_keeps_no_writers_apart(spool: Path, processes: int | str, warnings: int) -> None:
+    """There a run is not divided, and says so if it was told to be."""
+    told: list[Event] = []
+    store: Any = KeptStore(SimpleNamespace(keeps_writers_apart=False))
+    with open_place(configured(spool, processes=processes)) as place:
+        context = RunContext(emit=told.append)
+        missing: Any = None
+        assert division.workers_of(place, context, missing, 7, missing, store) is None
+    assert len(told) == warnings
+    assert division.keeps_writers_apart(KeptStore(SimpleNamespace()))
