@@ -57,7 +57,7 @@ def _values(text: str) -> tuple[dict[str, str] | None, bool]:
     begin = re.search(r"^[ \t]*\[", text, re.MULTILINE)
     try:
         parser.read_string(text[begin.end() - 1 :] if begin is not None else "")
-    except configparser.Error:
+    except (configparser.Error, AttributeError):  # before Python 3.13, for a value that goes on but never began
         return None, False
     values: dict[str, str] = {}
     for section in parser.sections():

@@ -138,7 +138,7 @@ def test_a_home_directory() -> None:
         assert found.settings["base_dir"] == f"{home}/in"
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[Other]\nx = 1", "bucket: b"])
+@pytest.mark.parametrize("text", ["", "{}", "[Other]\nx = 1", "bucket: b", "[Queue]\nno option\n  that goes on"])
 def test_something_else(text: str) -> None:
     """What is none of them is not guessed at."""
     assert understood(text) is None
