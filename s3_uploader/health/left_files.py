@@ -181,7 +181,7 @@ def unmatched(facts: Observations) -> Iterator[Problem]:
         Cause.UNMATCHED,
         sentence,
         then="Nothing: runs do not ship files that do not match the layout.",
-        remedy=remedy(found),
+        remedy=remedy(found, facts.layout),
         since=found.oldest.mtime,
         path=path,
         files=files,

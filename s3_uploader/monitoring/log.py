@@ -352,7 +352,7 @@ def _strangers_found(event: StrangersFound) -> tuple[Level, str]:
     from s3_uploader.spool.layouts.strangers import in_words, remedy
 
     sentence = in_words(event.found, layout=event.layout, matching=event.matching, base_dir=event.base_dir)
-    return _NOTICE_LEVELS[event.level], f"{ended(sentence)} {remedy(event.found)}"
+    return _NOTICE_LEVELS[event.level], f"{ended(sentence)} {remedy(event.found, event.layout)}"
 
 
 def _run_finished(event: RunFinished) -> tuple[Level, str]:

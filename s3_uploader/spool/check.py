@@ -233,7 +233,7 @@ def check_layout(
         findings.append(Finding(Severity.OK, "layout", fact))
     if others.files:
         fact = in_words(others, layout=layout, matching=matching, base_dir=root.base_dir)
-        findings.append(Finding(Severity.WARNING, "layout", fact, remedy(others)))
+        findings.append(Finding(Severity.WARNING, "layout", fact, remedy(others, layout)))
     if not findings and reasons[Left.EXCLUDED]:
         excluded = f"{'' if is_complete else 'more than '}{counted(reasons[Left.EXCLUDED], 'file')}"
         fact = f"include and exclude leave no file to ship in {shown_name(root.base_dir)}; they keep out {excluded}."

@@ -232,8 +232,8 @@ def in_words(found: Strangers, *, layout: str, matching: int, base_dir: str) -> 
     return f"{start}: {', '.join(examples)}{more}"
 
 
-def remedy(found: Strangers) -> str:
-    """Say what a person can do about them."""
+def remedy(found: Strangers, layout: str) -> str:
+    """Say what a person can do about them. A queue gets other keys by another layout."""
     leave = "name what is to stay in exclude."
     if not found.proposal:
         return f"They have names of unfinished files. Let their producer rename them when they are done, or {leave}"
@@ -241,4 +241,7 @@ def remedy(found: Strangers) -> str:
         which = "it" if found.files == 1 else f"all {found.files:,}"
     else:
         which = f"{found.proposed:,} of them" if found.is_complete else "them"
-    return f"To ship {which}, set {found.proposal} in the configuration; {leave}"
+    change = f"set {found.proposal} in the configuration"
+    if layout == "queue":
+        change = f"move such files into the spool itself, or {change}, which decodes no name (%2F)"
+    return f"To ship {which}, {change}; {leave}"

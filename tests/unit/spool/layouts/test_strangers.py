@@ -151,7 +151,16 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
         "ships them: a/x.csv (one directory deep, five expected), a/y.csv (one directory deep, five expected)"
     )
     assert json.loads("{" + found.proposal + "}") == {"layout": "tree", "prune_empty_dirs": True}
-    assert f"To ship all 2, set {found.proposal} in the configuration" in remedy(found)
+    assert f"To ship all 2, set {found.proposal} in the configuration;" in remedy(found, "dated")
+
+
+def test_what_a_change_of_a_queue_means(tmp_path: Path) -> None:
+    """With another layout the files of a queue would get other keys; who is told of it is told that too."""
+    write(tmp_path / "a/x")
+    found = strangers(tmp_path, layout="queue")
+    assert remedy(found, "queue").startswith(
+        'To ship it, move such files into the spool itself, or set "layout": "tree" in the configuration, which '
+    )
 
 
 def test_a_name_that_cannot_be_printed(tmp_path: Path) -> None:
