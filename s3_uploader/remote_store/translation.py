@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, SourceChanged, SourceUnreadable, StoreError
+from s3_uploader.core.errors import (
+    ConflictError,
+    KeyRefused,
+    ProofError,
+    SourceChanged,
+    SourceUnreadable,
+    StoreError,
+    UploadCancelled,
+)
 from s3_uploader.remote_store.errors import ObjectNotFound, RemoteStoreError
 from s3_uploader.stores.s3.meanings import Kind, kind_of
 
@@ -23,7 +31,9 @@ def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
     from s3_uploader.remote_store.botocore_errors import NoConnection, NoCredentials
 
     silent = NoCredentials if kind is Kind.NO_CREDENTIALS else NoConnection
-    return silent(error.message, hint=error.hint, code=code)
+    is_closed = isinstance(error, UploadCancelled) and not error.is_late
+    message = "The store was closed on another thread during this call." if is_closed else error.message
+    return silent(message, hint=error.hint, code=code)
 
 
 def _is_silence(error: StoreError) -> bool:

@@ -26,7 +26,7 @@ class FileOutcome(enum.Enum):
     ALREADY_THERE = "already there"
     """The same, but the same content was there before."""
     FAILED = "failed"
-    """It could not be shipped, and is tried again."""
+    """It could not be shipped: it is tried again, or `on_failure` has moved or deleted it (no ``next_try_at``)."""
     LEFT = "left"
     """It was left; ``reason`` says why."""
     TROUBLE = "trouble"

@@ -105,6 +105,21 @@ def test_closing(fault_server: FaultServer, example: Path) -> None:
     connection.close()
 
 
+def test_closing_during_a_call(fault_server: FaultServer, example: Path) -> None:
+    """A call that is under way on another thread fails, and its error says why."""
+    connection = connect(fault_server.endpoint)
+
+    def close(_: object) -> None:
+        connection.close()
+
+    fault_server.faults.add(Fault("closing", before_body=close).only(operations="PutObject"))
+    store = s3.RemoteStore(connection)
+    assert not store.write(example, "key")
+    assert str(store.last_error) == "The store was closed on another thread during this call."
+    assert store.write(example, "key")
+    connection.close()
+
+
 def test_many_threads_at_once(fault_server: FaultServer, example: Path, tmp_path: Path, make: Make) -> None:
     """Threads that share a store have each their own answers."""
     store = make(fault_server.endpoint)
