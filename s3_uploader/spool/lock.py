@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _SECOND_LOOK = 0.05
 _LONGEST_SLEEP = 0.5
 _LOOKS_AT_STRANGER = 3
-"""How often a holder that does not look like a run is examined again before it is called a stranger."""
+"""How often a holder that is unknown, or does not look like a run, is examined again before it is reported."""
 _REOPENED = 5
 """How many times in a row the lock file may be replaced while it is being locked."""
 _NOT_OPENED = {
@@ -384,8 +384,8 @@ def _take_in_time(
     while (blocked := locks.take()) is not None:
         left = timeout_at - clock()
         if left <= 0:
-            # A run that has just ended, or has not written its note yet, looks like nobody's.
-            if not blocked.is_stranger or not looks:
+            # A run that begins or ends looks like nobody's. With claims or a share it has the whole file at its end.
+            if not looks or (blocked.holder.pid and not blocked.is_stranger):
                 break
             looks -= 1
             left = _SECOND_LOOK

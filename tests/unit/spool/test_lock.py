@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from s3_uploader.core.errors import FAILING_DISK, LockHeld, SpoolError, StateError
+from s3_uploader.core.shares import Share
 from s3_uploader.spool import holder as holders
 from s3_uploader.spool import lock as lock_module
 from s3_uploader.spool import lock_file
@@ -392,6 +393,23 @@ def test_a_lock_that_is_no_runs_is_said_as_such(
     assert caught.value.is_stranger is is_stranger
     assert ("does not look like a run of this program" in str(caught.value)) is is_stranger
     assert os.listdir(spool) == []
+
+
+@pytest.mark.parametrize("extent", [Extent(claims=True), Extent(share=Share(0, 2))])
+def test_one_that_ends_keeps_no_other_out(spool: int, state: str, extent: Extent) -> None:
+    """At its end an uploader has all of the lock file for a moment, which may be long on a busy machine."""
+    descriptor = lock_file.open_lock_file(spool, base_dir="/spool")
+    assert lock_file.try_lock(descriptor, shared=False, by_process=False)
+    time = Time()
+    sleeps: list[None] = []
+
+    def end_at_last() -> None:
+        sleeps.append(None)
+        if len(sleeps) == 3:
+            os.close(descriptor)
+
+    time.at_sleep = end_at_last
+    take(spool, state, time=time, extent=extent).release()
 
 
 def test_a_run_that_has_just_ended_is_no_stranger(spool: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
