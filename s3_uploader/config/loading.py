@@ -24,7 +24,7 @@ from s3_uploader.core.text import shown_value
 _MOST_BYTES = 4 * 2**20
 _PATIENCE_SECONDS = 30.0
 """Longest silence of a command that writes a configuration to a pipe."""
-_PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file", "client_certificate_file"}
+LOCAL_PATHS = {"base_dir", "claim_dir", "metrics_file", "password_file", "ca_file", "client_certificate_file"}
 _INCLUDE, _SCHEMA = "$include", "$schema"
 _OF_SLURM = "SLURM_ARRAY_TASK_COUNT"
 _PING = r"https?://([^\s/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?([/?][^\s#]*)?"
@@ -320,7 +320,7 @@ def _expanded(name: str, value: Any, kind: Any) -> Any:
     """Expand ``~`` in a local path."""
     if isinstance(value, MoveTo):
         return msgspec.structs.replace(value, move_to=os.path.expanduser(value.move_to))
-    is_path = name in _PATHS or (name == "path" and kind.__struct_config__.tag == "local")
+    is_path = name in LOCAL_PATHS or (name == "path" and kind.__struct_config__.tag == "local")
     return os.path.expanduser(value) if is_path and isinstance(value, str) else value
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from s3_uploader import config
 from s3_uploader.config import Config
+from s3_uploader.config.anchoring import anchored
 from s3_uploader.config.loading import resolved
 from s3_uploader.config.share import share_name, unasked
 from s3_uploader.core.control import StopRequest, start_thread
@@ -70,7 +71,7 @@ def process(
     """Ship files in the background, as soon as they are ready, until told to stop.
 
     Works in daemon threads of the calling process; installs no signal handler and configures no logging (events go to
-    the logger ``s3_uploader``). Do not fork while it runs.
+    the logger ``s3_uploader``). Do not fork while it runs. Relative paths are resolved once, when it is called.
 
     :param interval: seconds between two passes; file-system events start the next one earlier.
     :param on_file: called on a thread of the uploader with the result of each file that a pass found.
@@ -144,7 +145,8 @@ def _loaded(configuration: AnyConfig, emit: Emit) -> Config:
         given = config.from_mapping(keys, source="configuration")
     else:
         given = config.load(os.fspath(configuration))
-    loaded = resolved(given)
+    # The program may change its working directory at any time, but neither the spool nor where its files go.
+    loaded = anchored(resolved(given))
     sentence = unasked(given, loaded)
     if sentence:
         emit(Notice("warning", sentence))

@@ -221,6 +221,33 @@ class TestProcess:
         assert stop()
         assert sorted(os.listdir(tmp_path / "archive")) == ["x", "y"]
 
+    def test_program_that_changes_its_directory(
+        self, settings: dict[str, Any], tmp_path: Path, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Relative paths stay those of the start: no other directory of the same name is emptied."""
+        settings |= {"base_dir": "spool", "state_dir": "state", "destination": {"type": "local", "path": "archive"}}
+        settings["on_success"] = {"move_to": "done"}
+        elsewhere = tmp_path / "elsewhere"
+        for name in ("spool", "archive"):
+            (elsewhere / name).mkdir(parents=True)
+        monkeypatch.chdir(tmp_path)
+        stop = s3_uploader.process(settings, interval=0.05)
+        try:
+            write(tmp_path / "spool/first", "1")
+            arrivals.wait_for("has been uploaded")
+            monkeypatch.chdir(elsewhere)
+            write(elsewhere / "spool/theirs", "2")
+            write(tmp_path / "spool/second", "3")
+            arrivals.wait_for("has been uploaded", 2)
+        finally:
+            assert stop(timeout=20)
+        assert sorted(each.name for each in (tmp_path / "done").iterdir()) == ["first", "second"]
+        assert sorted(str(each.relative_to(elsewhere)) for each in elsewhere.rglob("*")) == [
+            "archive",
+            "spool",
+            "spool/theirs",
+        ]
+
     def test_two_in_one_program(self, settings: dict[str, Any], tmp_path: Path, arrivals: Arrivals) -> None:
         """Two spools can be emptied in one program, each stopped by itself; two of one spool keep apart."""
         (tmp_path / "other").mkdir()
