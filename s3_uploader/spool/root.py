@@ -55,7 +55,7 @@ class SpoolRoot:
     """An open spool. Belongs to one thread.
 
     :param base_dir: the directory as the user wrote it; used to show paths.
-    :ivar most_cached: how many directories may stay open.
+    :ivar most_cached: how many directories may stay open; one, once there was no descriptor left.
     :raises SpoolError: if it is missing, unreadable, no directory, a link, or ``/``.
     """
 
@@ -95,24 +95,38 @@ class SpoolRoot:
             if error.errno not in OUT_OF_DESCRIPTORS:
                 raise
             descriptor = self._once_more(error, lambda: self._walk(names))
-        self._cache[names] = descriptor
-        while len(self._cache) > self.most_cached:
-            os.close(self._cache.popitem(last=False)[1])
+        self._keep(names, descriptor)
         return descriptor
 
     def _walk(self, names: Names) -> int:
-        parent = self._cache.get(names[:-1]) if len(names) > 1 else self._descriptor
+        *above, name = names
+        if not above:
+            return os.open(name, _DIRECTORY, dir_fd=self._descriptor)
+        parent = self._cache.get(names[:-1])
         if parent is not None:
-            return os.open(names[-1], _DIRECTORY, dir_fd=parent)
-        descriptor = self._descriptor
-        for name in names:
             try:
-                below = os.open(name, _DIRECTORY, dir_fd=descriptor)
+                return os.open(name, _DIRECTORY, dir_fd=parent)
+            except FileNotFoundError:
+                # Its parent may have been removed and made anew.
+                self.forget(names[:-1])
+        parent = self._descriptor
+        for each in above:
+            try:
+                below = os.open(each, _DIRECTORY, dir_fd=parent)
             finally:
-                if descriptor != self._descriptor:
-                    os.close(descriptor)
-            descriptor = below
-        return descriptor
+                if parent != self._descriptor:
+                    os.close(parent)
+            parent = below
+        try:
+            return os.open(name, _DIRECTORY, dir_fd=parent)
+        finally:
+            # The other directories in it are likely to come next.
+            self._keep(names[:-1], parent)
+
+    def _keep(self, names: Names, descriptor: int) -> None:
+        self._cache[names] = descriptor
+        while len(self._cache) > self.most_cached:
+            os.close(self._cache.popitem(last=False)[1])
 
     def refresh(self) -> None:
         """Forget the cached directories, so that every path is resolved again from the root."""
@@ -202,6 +216,7 @@ class SpoolRoot:
         """
         if error.errno in OUT_OF_DESCRIPTORS and self._cache:
             self.refresh()
+            self.most_cached = 1
             return act()
         if error.errno != errno.ESTALE:
             raise error

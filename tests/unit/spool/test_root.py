@@ -218,6 +218,51 @@ def test_cached_directories_take_no_descriptors_from_others(tmp_path: Path, monk
     root.close()
 
 
+class TestDirectories:
+    def test_what_is_beside_another_is_opened_from_their_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A path is resolved once for all the directories that end it, until it is to be resolved anew."""
+        write(tmp_path / "a/b/c/1/x")
+        write(tmp_path / "a/b/c/2/x")
+        root = SpoolRoot(str(tmp_path))
+        real, names = os.open, []
+
+        def opening(name: str, flags: int, *, dir_fd: int) -> int:
+            names.append(name)
+            return real(name, flags, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "open", opening)
+        for _ in range(2):
+            root.directory(("a", "b", "c", "1"))
+            root.directory(("a", "b", "c", "2"))
+            root.refresh()
+        assert names == ["a", "b", "c", "1", "2"] * 2
+        root.close()
+
+    def test_made_anew(self, tmp_path: Path) -> None:
+        """What was removed and made anew is found, although its directory was open."""
+        write(tmp_path / "a/b/1/x")
+        root = SpoolRoot(str(tmp_path))
+        root.directory(("a", "b", "1"))
+        shutil.rmtree(tmp_path / "a")
+        write(tmp_path / "a/b/2/x")
+        assert os.fstat(root.directory(("a", "b", "2"))).st_ino == (tmp_path / "a/b/2").stat().st_ino
+        root.close()
+
+    def test_gone(self, tmp_path: Path) -> None:
+        """Directories that are not found leave no more open than may stay open."""
+        root = SpoolRoot(str(tmp_path))
+        root.most_cached = 3
+        before = open_descriptors()
+        for number in range(9):
+            (tmp_path / f"{number}/there").mkdir(parents=True)
+            with pytest.raises(FileNotFoundError):
+                root.directory((str(number), "there", "gone"))
+        assert open_descriptors() == before + 3
+        root.close()
+
+
 class TestStale:
     """A network file system calls a handle stale: of what was removed on its server, or replaced, or for no reason."""
 
