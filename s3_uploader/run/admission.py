@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -122,7 +121,7 @@ class Admission:
         """Do not send a file that cannot be removed: it would be sent again and again."""
         if self._removable is None:
             return None
-        self.stuck = self._removable.why_not(file.candidate.directory, owner=os.fstat(file.descriptor).st_uid)
+        self.stuck = self._removable.why_not(file.candidate.directory, owner=file.owner)
         return None if self.stuck is None else (Left.UNREADABLE, self.stuck[0])
 
     def _second_look(self, file: OpenFile, now: float) -> tuple[Left, str] | None:

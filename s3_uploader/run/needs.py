@@ -211,7 +211,7 @@ def _probe(root: SpoolRoot) -> Iterator[OpenFile]:
         reader = root.open_file((), name)
         seen = Fingerprint.of(os.fstat(reader))
         candidate = Candidate((), name, name, None, None, "", seen.mtime_ns, seen.size)
-        yield OpenFile(candidate, reader, seen, root)
+        yield OpenFile(candidate, reader, seen, root, os.geteuid())
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=root.descriptor)

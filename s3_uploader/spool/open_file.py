@@ -50,6 +50,11 @@ _Seen = tuple[list[int], float]
 _DELEGATING = ("nfs", "cifs", "smb")
 _NO_LEASE_HERE = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)
 
+# A read lease is what the kernel grants for the argument 0, and no argument stands for 0. Before Python 3.14 every
+# number that is given as an argument is first refused as a string, with an exception that costs more than the call.
+_SIGNAL = int(signal.SIGURG)
+assert fcntl.F_RDLCK == 0  # on Linux, which alone has leases
+
 _HELPERS = 3
 _WORTH_A_HELPER = 16
 _RANGE = 32
@@ -63,8 +68,8 @@ def is_being_written(descriptor: int) -> bool | None:
     answer is unknown on network file systems, and for a user who neither owns the file nor has ``CAP_LEASE``.
     """
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, _SIGNAL)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE)
         # A writer that tried to open the file in this moment may continue now, like one that comes a moment later.
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
@@ -80,8 +85,8 @@ def take_lease(descriptor: int) -> bool | None:
     one is chosen that is ignored by default.
     """
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, _SIGNAL)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE)
     except OSError as error:
         return _not_granted(error, descriptor)
     return True
@@ -132,6 +137,8 @@ class OpenFile(msgspec.Struct):
     fingerprint: Fingerprint
     home: SpoolRoot
     """The tree of its name: the spool, or the claim into which it was taken."""
+    owner: int
+    """Its user's number, when it was opened."""
     writers_are_seen: bool = True
     """Whether the kernel shows writers of the file, on this host at least."""
     on_close: Callable[[], None] | None = None
@@ -196,7 +203,9 @@ def open_candidate(root: SpoolRoot, candidate: Candidate) -> OpenFile | tuple[Le
         if is_busy:
             close_quietly(descriptor)
             return Left.BUSY, "a writer has it open"
-        return OpenFile(candidate, descriptor, Fingerprint.of(status), root, writers_are_seen=is_busy is False)
+        return OpenFile(
+            candidate, descriptor, Fingerprint.of(status), root, status.st_uid, writers_are_seen=is_busy is False
+        )
     except OSError as error:
         close_quietly(descriptor)
         return Left.UNREADABLE, error.strerror or str(error)

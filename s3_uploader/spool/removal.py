@@ -190,18 +190,19 @@ def _after_a_last_look(
 def _why_not(directory: int, file: OpenFile, taken: Detached) -> Left | None:
     if is_being_written(file.descriptor):
         return Left.BUSY
+    found = _found(directory, taken.private)
+    if found == taken.fingerprint:
+        return None
     if Fingerprint.of(os.fstat(file.descriptor)) != taken.fingerprint:
         return Left.CHANGED
-    return None if _is_same(directory, taken.private, file.fingerprint) else Left.VANISHED
+    return None if _is_file(found, file.fingerprint) else Left.VANISHED
 
 
 def _fingerprint_of_taken(directory: int, private: str, file: OpenFile) -> Fingerprint | None:
     """Take the fingerprint after the rename; ``None`` if it is another file, or has changed since it was shipped."""
-    if not _is_same(directory, private, file.fingerprint):
-        return None
+    found = _found(directory, private)
     # The rename has changed the ctime; what was written since the look before it has changed the mtime too.
-    found = Fingerprint.of(os.fstat(file.descriptor))
-    return found if found.same_content_as(file.fingerprint) else None
+    return found if found is not None and found.same_content_as(file.fingerprint) else None
 
 
 def _take(directory: int, name: str) -> str:
@@ -242,12 +243,20 @@ def _has_newer_leftover(spool: SpoolRoot, file: OpenFile) -> bool:
     return False
 
 
-def _is_same(directory: int, name: str, fingerprint: Fingerprint) -> bool:
+def _found(directory: int, name: str) -> Fingerprint | None:
+    """The fingerprint of what has a name now; ``None`` if nothing has it."""
     try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return Fingerprint.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
     except FileNotFoundError:
-        return False
-    return (status.st_dev, status.st_ino) == (fingerprint.device, fingerprint.inode)
+        return None
+
+
+def _is_same(directory: int, name: str, fingerprint: Fingerprint) -> bool:
+    return _is_file(_found(directory, name), fingerprint)
+
+
+def _is_file(found: Fingerprint | None, fingerprint: Fingerprint) -> bool:
+    return found is not None and (found.device, found.inode) == (fingerprint.device, fingerprint.inode)
 
 
 def _give_back(directory: int, private: str, name: str) -> None:

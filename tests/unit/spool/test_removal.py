@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from s3_uploader.core import renaming
-from s3_uploader.core.model import Left
+from s3_uploader.core.model import Fingerprint, Left
 from s3_uploader.spool import move_target, removal
 from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile, open_candidate
@@ -276,11 +276,28 @@ class TestRemove:
         def fail(*_: Any) -> bool:
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(removal, "_is_same", fail)
+        monkeypatch.setattr(removal, "_found", fail)
         with pytest.raises(OSError, match="Input/output"):
             remove(root, file)
         assert paths_below(spool) == {"x"}
         assert fcntl.fcntl(file.descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
+
+    def test_a_name_that_shows_other_times_than_its_file(
+        self, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a name shows the times of its file late, the open file tells whether it has changed."""
+        write(spool / "x")
+        real, looks = removal._found, []
+
+        def late(directory: int, name: str) -> Fingerprint | None:
+            found = real(directory, name)
+            looks.append(name)
+            return found if found is None or len(looks) == 1 else msgspec.structs.replace(found, ctime_ns=1)
+
+        monkeypatch.setattr(removal, "_found", late)
+        assert remove(root, opened("x")) is None
+        assert looks == [".x.s3u", ".x.s3u"]
+        assert paths_below(spool) == set()
 
 
 class TestLeftoversAreKept:

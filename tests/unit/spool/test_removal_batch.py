@@ -138,7 +138,7 @@ def test_errors_are_outcomes(root: SpoolRoot, spool: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("step", ["take", "dispose"])
 @pytest.mark.parametrize("is_file", [True, False])
 def test_a_file_that_another_host_has_replaced(
-    root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, step: str, is_file: bool
+    root: SpoolRoot, spool: Path, monkeypatch: pytest.MonkeyPatch, step: str, is_file: bool
 ) -> None:
     """A file that its server no longer knows has changed. The stale handle of a directory is an error."""
     out, _ = made(root)
@@ -156,6 +156,8 @@ def test_a_file_that_another_host_has_replaced(
 
     def go_stale() -> None:
         if is_file:
+            (spool / "new").write_bytes(b"of the other host")
+            (spool / "new").replace(next(iter(spool.glob("*a*"))))
             monkeypatch.setattr(os, "fstat", status)
         else:
             monkeypatch.setattr(SpoolRoot, "directory", directory)
