@@ -68,10 +68,9 @@ def kept_values(fingerprint: Fingerprint) -> tuple[int, int, int, int]:
 
 def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
     """Convert a row to the order of ``SHIPPED_COLUMNS``."""
-    path = stored(row.path)
     return (
-        path,
-        None if row.key == row.path else stored(row.key),
+        stored(row.path),
+        stored(row.key),
         stored(row.location),
         destination,
         row.size,
@@ -83,7 +82,7 @@ def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
         row.checksum,
         row.etag,
         row.version_id,
-        row.already_there,
+        int(row.already_there),  # sqlite3 looks for an adapter of anything but plain types
         row.run,
         row.stored_size,
         row.encoding,
@@ -128,7 +127,9 @@ def add_shipped(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, d
         ((number,),) = connection.execute("SELECT id FROM destinations WHERE name = ?", (stored(name),)).fetchall()
         destinations[name] = number
     connection.executemany(
-        f"INSERT INTO shipped ({SHIPPED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        # A key that is the path is not stored twice.
+        f"INSERT INTO shipped ({SHIPPED_COLUMNS})"
+        " VALUES (?1, NULLIF(?2, ?1), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         [shipped_values(row, destinations[row.destination]) for row in rows],
     )
     connection.executemany(

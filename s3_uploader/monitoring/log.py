@@ -140,7 +140,9 @@ class Log:
             return
         if isinstance(event, UploadStarted) and self._hidden >= Level.DEBUG:
             return
-        if self._hides_uploads and isinstance(event, Uploaded):
+        if isinstance(event, Uploaded):
+            if not self._hides_uploads:
+                self._show(event)
             return
         if (
             isinstance(event, Notice | UploadFailed | LocalTrouble)
@@ -158,9 +160,7 @@ class Log:
             return
         if isinstance(event, UploadFailed) and event.disposition != "kept":
             self._all_kept = False
-        level, sentence = level_and_sentence(event)
-        if level > self._hidden:
-            self._add(level, sentence, event)
+        self._show(event)
 
     def redirect(self, write: Callable[[str], None]) -> Callable[[str], None]:
         """Send text to ``write`` from now on, as a progress bar needs it; returns the previous function."""
@@ -226,6 +226,11 @@ class Log:
         self.flush()
 
     # Lines
+
+    def _show(self, event: Event) -> None:
+        level, sentence = level_and_sentence(event)
+        if level > self._hidden:
+            self._add(level, sentence, event)
 
     def _add(self, level: Level, sentence: str, event: Event | None) -> None:
         now = self._clock()

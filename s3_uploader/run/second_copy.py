@@ -212,12 +212,15 @@ class SecondCopies:
         A file that was renamed for that is closed afterwards.
         """
         candidate = file.candidate
-        for receipt in self._delivered.get(candidate.name, ()):
-            stored = _stored_size(receipt)
+        delivered = self._delivered.get(candidate.name)
+        if delivered is None:
+            return
+        path = candidate.path
+        for receipt in delivered:
+            if not path.endswith(f"/{receipt.key}") or _stored_size(receipt) != file.fingerprint.size:
+                continue
             if self._suspected >= _SUSPECTED:
                 return
-            if stored != file.fingerprint.size or not candidate.path.endswith(f"/{receipt.key}"):
-                continue
             self._suspected += 1
             if file.on_close is None:
                 is_the_same = self._vanishes_without_its_name(file, receipt)

@@ -87,11 +87,11 @@ def request_head(method: str, target: str, headers: dict[str, str]) -> bytes:
     return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode()
 
 
-def _has_controls(head: bytes) -> bool:
+def _has_controls(head: str) -> bool:
     """Whether there are control characters that are dangerous in a header (RFC 9110, 5.5), or incomplete line ends."""
     # Called for each answer: a regular expression takes ten times as long.
-    ends = head.count(b"\r\n")
-    return b"\0" in head or b"\x0b" in head or b"\x0c" in head or head.count(b"\n") != ends or head.count(b"\r") != ends
+    ends = head.count("\r\n")
+    return "\0" in head or "\x0b" in head or "\x0c" in head or head.count("\n") != ends or head.count("\r") != ends
 
 
 @functools.lru_cache(maxsize=64)
@@ -210,7 +210,8 @@ class AnswerParser:
         self._searched = 0
         if self._framing + end - position > MAXIMUM_HEAD:
             raise InvalidAnswer("a head that does not end")
-        head = data[position:end]
+        # As RFC 9110 (5.5) has it, and no byte is without a character.
+        head = data[position:end].decode("latin-1")
         position = end + 4
         if _has_controls(head):
             # An ETag is sent in later requests, where it must not become a line of its own.
@@ -304,15 +305,15 @@ class AnswerParser:
             self._body = None
 
 
-def _parsed(head: bytes) -> tuple[str, int, dict[str, str]]:
+def _parsed(head: str) -> tuple[str, int, dict[str, str]]:
     """The minor version, the status and the headers of a head."""
-    lines = head.decode("latin-1").split("\r\n")
+    lines = head.split("\r\n")
     if len(lines) > _MAXIMUM_HEADERS:
         raise InvalidAnswer("too many headers")
     if len(lines[0]) > _MAXIMUM_LINE:
         raise InvalidAnswer(repr(lines[0][:60]))
     minor, status = _status(lines[0])
-    if b"\r\n " in head or b"\r\n\t" in head:
+    if "\r\n " in head or "\r\n\t" in head:
         lines = _unfolded(lines)
     headers: dict[str, str] = {}
     for line in lines[1:]:

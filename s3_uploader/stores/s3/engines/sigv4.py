@@ -20,6 +20,7 @@ from s3_uploader.stores.s3.engines.base import Request
 
 _UNSIGNED_HEADERS = frozenset(("content-length", "user-agent", "accept-encoding", "connection", "expect"))
 """Not signed, because a proxy may change these. The payload hash covers the length."""
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
 
 
 class Signer:
@@ -32,7 +33,7 @@ class Signer:
         self._credentials = credentials
         self._wall_clock = wall_clock
         self._stamp: tuple[int, str] = (-1, "")
-        self._key: tuple[Credentials | None, str, str, bytes] = (None, "", "", b"")
+        self._key: tuple[Credentials | None, str, str, _Key] = (None, "", "", _Key(b""))
 
     def sign(self, *, method: str, path: str, query: str, headers: dict[str, str], payload_hash: str) -> None:
         """Add the headers that sign a request to ``headers``, whose names are in lower case and include ``host``.
@@ -65,16 +66,35 @@ class Signer:
         known = self._key
         if known[0] is not credentials or known[1] != date[:8] or known[2] != region:
             known = self._new_key(credentials, date[:8], region)
-        signature = hmac.digest(known[3], to_sign.encode(), "sha256").hex()
+        signature = known[3].signature(to_sign.encode())
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={signed}, Signature={signature}"
         )
 
-    def _new_key(self, credentials: Credentials, day: str, region: str) -> tuple[Credentials, str, str, bytes]:
+    def _new_key(self, credentials: Credentials, day: str, region: str) -> tuple[Credentials, str, str, _Key]:
         """The key for that day, kept for later requests."""
-        made = self._key = (credentials, day, region, signing_key(credentials, day, region))
+        made = self._key = (credentials, day, region, _Key(signing_key(credentials, day, region)))
         return made
+
+
+class _Key:
+    """HMAC-SHA256 with one key, whose two blocks are hashed once (RFC 2104, 4): a signature costs a quarter of a call.
+
+    :param key: at most 64 bytes.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._inner = hashlib.sha256(key.ljust(64, b"\0").translate(_INNER))
+        self._outer = hashlib.sha256(key.ljust(64, b"\0").translate(_OUTER))
+
+    def signature(self, message: bytes) -> str:
+        """The signature of a message, hexadecimal."""
+        inner = self._inner.copy()
+        inner.update(message)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 def signing_key(credentials: Credentials, day: str, region: str) -> bytes:
