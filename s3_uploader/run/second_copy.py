@@ -212,10 +212,8 @@ class SecondCopies:
         A file that was renamed for that is closed afterwards.
         """
         candidate = file.candidate
-        delivered = self._delivered.get(candidate.name)
-        if delivered is None:
-            return
-        path = candidate.path
+        delivered = self._delivered.get(candidate.name, ())
+        path = candidate.path if delivered else ""
         for receipt in delivered:
             if not path.endswith(f"/{receipt.key}") or _stored_size(receipt) != file.fingerprint.size:
                 continue

@@ -83,11 +83,14 @@ def take(root: SpoolRoot, file: OpenFile) -> Detached | Left:
             private = _take(directory, name)
         except FileNotFoundError:
             # Some file systems in user space say so after every rename: then each run would send the file again.
-            if _is_same(directory, name, file.fingerprint):
+            if _is_same(_found(directory, name), file):
                 raise
             return Left.VANISHED
         try:
-            found = _fingerprint_of_taken(directory, private, file)
+            # The rename has changed the ctime; what was written since the look before it has changed the mtime too.
+            found = _found(directory, private)
+            if found is not None and not found.same_content_as(file.fingerprint):
+                found = None
             disturbed = False
             if lease:
                 lease = None
@@ -190,19 +193,11 @@ def _after_a_last_look(
 def _why_not(directory: int, file: OpenFile, taken: Detached) -> Left | None:
     if is_being_written(file.descriptor):
         return Left.BUSY
-    found = _found(directory, taken.private)
-    if found == taken.fingerprint:
+    if (found := _found(directory, taken.private)) == taken.fingerprint:
         return None
     if Fingerprint.of(os.fstat(file.descriptor)) != taken.fingerprint:
         return Left.CHANGED
-    return None if _is_file(found, file.fingerprint) else Left.VANISHED
-
-
-def _fingerprint_of_taken(directory: int, private: str, file: OpenFile) -> Fingerprint | None:
-    """Take the fingerprint after the rename; ``None`` if it is another file, or has changed since it was shipped."""
-    found = _found(directory, private)
-    # The rename has changed the ctime; what was written since the look before it has changed the mtime too.
-    return found if found is not None and found.same_content_as(file.fingerprint) else None
+    return None if _is_same(found, file) else Left.VANISHED
 
 
 def _take(directory: int, name: str) -> str:
@@ -251,12 +246,8 @@ def _found(directory: int, name: str) -> Fingerprint | None:
         return None
 
 
-def _is_same(directory: int, name: str, fingerprint: Fingerprint) -> bool:
-    return _is_file(_found(directory, name), fingerprint)
-
-
-def _is_file(found: Fingerprint | None, fingerprint: Fingerprint) -> bool:
-    return found is not None and (found.device, found.inode) == (fingerprint.device, fingerprint.inode)
+def _is_same(found: Fingerprint | None, file: OpenFile) -> bool:
+    return found is not None and (found.device, found.inode) == (file.fingerprint.device, file.fingerprint.inode)
 
 
 def _give_back(directory: int, private: str, name: str) -> None:
