@@ -16,7 +16,7 @@ from s3_uploader.core.text import names_are_utf8, shown_name
 from s3_uploader.ledger import LEDGER_NAME
 from s3_uploader.ledger.state_directory import ledger_path, own_state_directory
 from s3_uploader.spool.layouts.base import Globs, Layout
-from s3_uploader.spool.mounts import SILENCE_SECONDS, Directory, KnownMounts, refuse_silent
+from s3_uploader.spool.mounts import Directory, KnownMounts, patience, refuse_silent
 from s3_uploader.spool.root import SpoolRoot
 
 if TYPE_CHECKING:
@@ -166,8 +166,7 @@ def verify_destination(config: Config, *, environ: Mapping[str, str] = os.enviro
     """
     if isinstance(config.destination, LocalDestination):
         own = [each for each in directories_of(config) if each.path == config.destination.path]
-        budget = config.max_runtime_seconds
-        refuse_silent(own, seconds=SILENCE_SECONDS if budget is None else min(budget, SILENCE_SECONDS))
+        refuse_silent(own, seconds=patience(config.max_runtime_seconds))
         KnownMounts(os.path.dirname(ledger_path(config, environ=environ))).verify(own)
 
 

@@ -24,7 +24,7 @@ from s3_uploader.run.place import Place, directories_of, open_place, verify_moun
 from s3_uploader.run.scan import Ending, Leftovers, SpoolScan
 from s3_uploader.spool.lock import Lock, acquire
 from s3_uploader.spool.lock_file import Extent
-from s3_uploader.spool.mounts import SILENCE_SECONDS, refuse_read_only, refuse_silent
+from s3_uploader.spool.mounts import patience, refuse_read_only, refuse_silent
 
 if TYPE_CHECKING:
     from s3_uploader.core.findings import Problem
@@ -91,7 +91,7 @@ def _reporting_failed_start(config: Config, context: RunContext) -> Iterator[Non
 
 
 def _open(config: Config, context: RunContext, max_runtime_seconds: float | None) -> AbstractContextManager[Place]:
-    seconds = min(SILENCE_SECONDS, max_runtime_seconds or config.max_runtime_seconds or SILENCE_SECONDS)
+    seconds = patience(max_runtime_seconds or config.max_runtime_seconds)
     try:
         refuse_silent(directories_of(config), seconds=seconds, stopped=lambda: context.stop.requests)
     except NotMounted as error:

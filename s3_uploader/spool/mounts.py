@@ -148,6 +148,11 @@ _UNANSWERED: dict[tuple[str, ...], tuple[threading.Thread, list[str]]] = {}
 """Questions that earlier passes of a `watch` gave up. They cannot be cancelled, and are not asked twice."""
 
 
+def patience(budget: float | None) -> float:
+    """The seconds in which a directory has to answer when all the work has a budget: a tiny one makes none silent."""
+    return SILENCE_SECONDS if budget is None else min(max(budget, _MOMENT_SECONDS), SILENCE_SECONDS)
+
+
 def refuse_silent(
     directories: Sequence[Directory], *, seconds: float = SILENCE_SECONDS, stopped: Callable[[], object] = bool
 ) -> None:

@@ -26,6 +26,7 @@ from s3_uploader.spool.mounts import (
     file_system_of,
     foreign_file_system,
     mounted_below,
+    patience,
     refuse_read_only,
     refuse_silent,
     why_wrong,
@@ -184,6 +185,12 @@ def test_a_disk_that_does_not_answer(dead: Dead) -> None:
         time.sleep(0.01)
     refuse_silent(directories, seconds=5)
     assert dead.asked == 2
+
+
+@pytest.mark.parametrize(("budget", "seconds"), [(None, 30), (100, 30), (20, 20), (0.000001, 1)])
+def test_patience(budget: float | None, seconds: float) -> None:
+    """A budget shortens the wait for a directory, but not to less than one that answers may need."""
+    assert patience(budget) == seconds
 
 
 def test_a_stop_while_a_disk_is_waited_for(dead: Dead) -> None:
