@@ -50,8 +50,8 @@ class Session(TransferConnection):
                     raise
                 continue
             found = _size_in(reply, command)
-            if found is None and fact(reply, "type").lower().endswith("dir"):
-                return None
+            if fact(reply, "type").lower().endswith("dir"):
+                return None  # some servers report a size of it, too
             if found is not None:
                 # MLST sees a file that SIZE did not find.
                 self.learned.lacks.update(denied)

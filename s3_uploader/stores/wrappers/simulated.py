@@ -11,6 +11,7 @@ from s3_uploader.core.errors import (
     SIMULATED,
     ConflictError,
     KeyRefused,
+    NameTaken,
     OutOfResources,
     ProofError,
     Scope,
@@ -30,6 +31,7 @@ KINDS: tuple[Callable[[str], StoreError], ...] = (
     lambda address: SourceChanged(f"the file shrank while it was read {SIMULATED}."),
     lambda address: SourceUnreadable(f"the local file cannot be read at byte 0: input/output error {SIMULATED}."),
     lambda address: KeyRefused(f"the destination cannot take the key of {address} {SIMULATED}."),
+    lambda address: NameTaken(f"{address} is the name of another file at the destination {SIMULATED}."),
     lambda address: UploadCancelled(f"the upload took longer than its deadline {SIMULATED}.", code=DEADLINE_EXCEEDED),
     lambda address: StoreError(
         f"An error occurred (SlowDown) when calling the PutObject operation: Please reduce your request rate. "
