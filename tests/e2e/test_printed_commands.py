@@ -97,6 +97,7 @@ SHIPPED_BEFORE = {
     "docs/audit.md": ("s3-uploader-cli run", "STATE_DIRECTORY=/var/lib/s3-uploader s3-uploader-cli run"),
     "docs/ledgers.md": ("s3-uploader-cli run", "s3-uploader-cli run --share 0/2", "s3-uploader-cli run --share 1/2"),
     "docs/reference/ledger.md": ("s3-uploader-cli run",),
+    "docs/report.md": ("s3-uploader-cli run",),
 }
 """Pages about what was shipped, and the runs that were there before."""
 
