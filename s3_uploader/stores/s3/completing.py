@@ -12,6 +12,7 @@ from s3_uploader.stores.s3 import multipart_requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checksums import crc32_text, evidence, read_exactly, strong_etag
 from s3_uploader.stores.s3.client import PendingRequest
+from s3_uploader.stores.s3.conflict import DENIED
 from s3_uploader.stores.s3.engines.base import Answer, Request
 from s3_uploader.stores.s3.meanings import Kind, kind_of
 from s3_uploader.stores.s3.multipart_states import COMPLETING, NOTHING
@@ -25,7 +26,6 @@ _LAST_LOOK_SECONDS = 32.0
 """Seconds before the last lookup; each earlier pause is half of the next one."""
 _MAXIMUM_JOINS = 3
 _JOIN_AGAIN_SECONDS = 2.0
-_DENIED = 403
 _GATEWAY_GAVE_UP = frozenset((502, 504))
 """Statuses of a proxy that did not get the server's answer. The server may still be joining the parts."""
 _MAY_BE_JOINING = frozenset((Kind.BAD_PART, Kind.BUSY))
@@ -62,7 +62,7 @@ class CompletingUpload(PartsUpload):
             self.refuse(call, call.error)
         elif call.status == 200:
             self._examine(call, ours=False)
-        elif call.status == _DENIED and self.options.on_conflict is not OnConflict.OVERWRITE:
+        elif call.status == DENIED and self.options.on_conflict is not OnConflict.OVERWRITE:
             self.write_unseen(self._join)
         else:
             self._join()

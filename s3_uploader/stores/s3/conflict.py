@@ -23,7 +23,7 @@ _MAXIMUM_TURNS = 6
 """How often an upload may find a new state of its key before it fails, because two writers can overtake each other."""
 _TURN_SECONDS = 0.25
 """The pause before the third turn if the key was taken and then free. It doubles with each further turn."""
-_DENIED = 403
+DENIED = 403
 _SIGHTINGS = 2
 """How often a condition must be refused before the object is written without it."""
 
@@ -121,7 +121,7 @@ class ContestedUpload(ProvenUpload):
             self.refuse(call, call.error)
         elif call.status == 200:
             self.require_s3(lambda: self._examine(call, ours=False), call.answer)
-        elif call.status == _DENIED:
+        elif call.status == DENIED:
             self.write_unseen(self.rewrite)
         elif not self._must_see:
             self.rewrite()

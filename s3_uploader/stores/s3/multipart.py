@@ -10,6 +10,7 @@ from s3_uploader.core.model import OnConflict, Receipt
 from s3_uploader.stores.s3 import multipart_requests
 from s3_uploader.stores.s3.client import NOTHING_EXPECTED, PendingRequest
 from s3_uploader.stores.s3.completing import CompletingUpload
+from s3_uploader.stores.s3.conflict import DENIED
 from s3_uploader.stores.s3.errors import error_code
 from s3_uploader.stores.s3.multipart_states import ABORTING, CREATING, NOTHING, SENDING, WAITING
 from s3_uploader.stores.s3.proof import LOOKED
@@ -21,7 +22,6 @@ _LATE_ABORT_SECONDS = 1.5
 _GRACE_SECONDS = 1.2
 """How long a cancelled upload waits for the upload ID that it has just requested."""
 _MAXIMUM_STARTS = 3
-_DENIED = 403
 
 
 class MultipartUpload(CompletingUpload):
@@ -204,7 +204,7 @@ class MultipartUpload(CompletingUpload):
     def _aborted(self, call: PendingRequest) -> None:
         if call.error is not None:
             self.context.capabilities.leaves_parts(self._address, call.error.message)
-        elif call.answer is not None and call.status == _DENIED:
+        elif call.answer is not None and call.status == DENIED:
             code, text = error_code(call.answer)
             self.context.capabilities.leaves_parts(self._address, f"{text} ({code})")
         with self._lock:
