@@ -67,10 +67,10 @@ def kept_values(fingerprint: Fingerprint) -> tuple[int, int, int, int]:
 
 
 def shipped_values(row: ShippedRow, destination: int) -> tuple[Any, ...]:
-    """Convert a row to the order of ``SHIPPED_COLUMNS``."""
+    """Convert a row to the order of ``SHIPPED_COLUMNS``. A key that is the path is not stored twice."""
     return (
         stored(row.path),
-        stored(row.key),
+        None if row.key == row.path else stored(row.key),
         stored(row.location),
         destination,
         row.size,
@@ -127,9 +127,7 @@ def add_shipped(connection: sqlite3.Connection, rows: Sequence[ShippedRow], *, d
         ((number,),) = connection.execute("SELECT id FROM destinations WHERE name = ?", (stored(name),)).fetchall()
         destinations[name] = number
     connection.executemany(
-        # A key that is the path is not stored twice.
-        f"INSERT INTO shipped ({SHIPPED_COLUMNS})"
-        " VALUES (?1, NULLIF(?2, ?1), ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        f"INSERT INTO shipped ({SHIPPED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [shipped_values(row, destinations[row.destination]) for row in rows],
     )
     connection.executemany(
