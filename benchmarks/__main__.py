@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--contestants", help="only those whose label contains one of these words, e.g. rclone,s3_up")
     parser.add_argument("--rounds", type=int, help="so many rounds of each case")
     parser.add_argument("--against", metavar="REVISION", help="let what this program was at a revision take part")
+    parser.add_argument(
+        "--python",
+        default=peers.system_python(),
+        help="the interpreter of this program and of the loops in Python (default: the system's, %(default)s)",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="so many times the files")
     parser.add_argument("--note", default="", help="a sentence about the circumstances, for the results")
     parser.add_argument("--output", type=Path, default=_RESULTS, help="directory of the results")
@@ -93,9 +98,10 @@ def _everything(sink: NginxSink, place: str, arguments: argparse.Namespace) -> i
         print(f"no such case: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     found, skipped = peers.install()
-    programs = {**found, **peers.install_ours(Path(place) / "ours")}
+    programs = {**found, **peers.install_ours(Path(place) / "ours", python=arguments.python)}
     if arguments.against:
-        programs |= peers.install_revision(arguments.against, Path(place) / "earlier")
+        earlier = Path(place) / "earlier"
+        programs |= peers.install_revision(arguments.against, earlier, python=arguments.python)
     bench = Bench(sink, place, programs)
     versions = peers.versions(programs)
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def describe() -> dict[str, str]:
-    """Processor, memory, kernel, Python."""
+    """Processor, memory, kernel."""
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -20,7 +20,6 @@ def describe() -> dict[str, str]:
         "processor": f"{os.cpu_count()} x {models[0] if models else platform.machine()}",
         "memory": f"{memory / 2**30:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
     }
 
 

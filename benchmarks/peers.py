@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-import venv
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +53,11 @@ _ASKS = {
     OBSTORE_LOOP: ["-c", "import importlib.metadata as all; print(all.version('obstore'))"],
 }
 """How the programs are asked for their versions, where it is not ``--version``."""
+_TOLD = (
+    "import os, platform, sys; from importlib.metadata import version;"
+    "print(version('s3-spool-uploader'), platform.python_version() + f' ({os.path.realpath(sys.executable)})',"
+    " version('boto3'), sep='\\n')"
+)
 
 
 def install() -> tuple[dict[str, Path], dict[str, str]]:
@@ -70,19 +75,25 @@ def install() -> tuple[dict[str, Path], dict[str, str]]:
     return found, skipped
 
 
-def install_ours(place: Path) -> dict[str, Path]:
+def system_python() -> str:
+    """The interpreter that a user's cron has. Those that developers compile for themselves are slower by a sixth."""
+    return shutil.which("python3", path=os.defpath) or sys.executable
+
+
+def install_ours(place: Path, *, python: str) -> dict[str, Path]:
     """Install the checkout at ``place`` as a user would, so that nothing of a developer's environment is measured.
 
+    :param python: the interpreter that is to run it.
     :returns: the programs by the contestants' names; loops are run by the same interpreter.
     """
     # setuptools would pack what an earlier build left there, modules that are gone since included.
     shutil.rmtree(_CHECKOUT / "build", ignore_errors=True)
-    _install(_CHECKOUT, place)
-    python = place / "bin" / "python"
-    return {OURS: place / "bin" / "s3-uploader-cli", BOTO3_LOOP: python, SENDFILE_LOOP: python}
+    _install(_CHECKOUT, place, python)
+    installed = place / "bin" / "python"
+    return {OURS: place / "bin" / "s3-uploader-cli", BOTO3_LOOP: installed, SENDFILE_LOOP: installed}
 
 
-def install_revision(revision: str, place: Path) -> dict[str, Path]:
+def install_revision(revision: str, place: Path, *, python: str) -> dict[str, Path]:
     """Install what the checkout was at a revision of git, in the same way.
 
     :returns: the program by the contestant's name.
@@ -91,27 +102,25 @@ def install_revision(revision: str, place: Path) -> dict[str, Path]:
     source.mkdir()
     packed = subprocess.run(["git", "archive", revision], cwd=_CHECKOUT, check=True, stdout=subprocess.PIPE).stdout
     subprocess.run(["tar", "--extract"], cwd=source, check=True, input=packed)
-    _install(source, place)
+    _install(source, place, python)
     return {EARLIER: place / "bin" / "s3-uploader-cli"}
 
 
-def _install(source: Path, place: Path) -> None:
+def _install(source: Path, place: Path, python: str) -> None:
     """An environment with nothing but the program, compiled as an installation is."""
-    venv.create(place, with_pip=True, symlinks=True)
+    # Debian's interpreter has no pip of its own without a further package.
+    subprocess.run([python, "-m", "venv", "--without-pip", place], check=True, stdin=subprocess.DEVNULL)
+    pip = [sys.executable, "-m", "pip", "--python", str(place / "bin" / "python")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(
-        [place / "bin" / "python", "-m", "pip", "install", "--quiet", "--compile", str(source)],
-        check=True,
-        stdin=subprocess.DEVNULL,
-        env=environment,
+        [*pip, "install", "--quiet", "--compile", str(source)], check=True, stdin=subprocess.DEVNULL, env=environment
     )
 
 
 def versions(programs: dict[str, Path]) -> dict[str, str]:
     """What the programs say of their versions."""
-    told = "from importlib.metadata import version; print(version('s3-spool-uploader'), version('boto3'))"
-    ours = subprocess.run([programs[BOTO3_LOOP], "-c", told], capture_output=True, text=True, check=True).stdout.split()
-    found = dict(zip(("s3_uploader", "boto3"), ours, strict=True))
+    ours = subprocess.run([programs[BOTO3_LOOP], "-c", _TOLD], capture_output=True, text=True, check=True).stdout
+    found = dict(zip(("s3_uploader", "python", "boto3"), ours.splitlines(), strict=True))
     for name, program in programs.items():
         if name in _PEERS:
             asks = _ASKS.get(name, ["--version"])
