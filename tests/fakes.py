@@ -183,6 +183,7 @@ class FakeStore:
         self.looks: list[str] = []
 
     name = "bucket"
+    keeps_writers_apart = True
     loop: Loop | None = None
 
     def open(self) -> None:

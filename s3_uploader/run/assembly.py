@@ -355,8 +355,8 @@ class LazyStore:
 
     @property
     def keeps_writers_apart(self) -> bool:
-        """See :func:`s3_uploader.run.division.keeps_writers_apart`."""
-        return bool(getattr(self._made(), "keeps_writers_apart", True))
+        """See :class:`Store`."""
+        return self._made().keeps_writers_apart
 
     def open(self) -> None:
         """Make the store and open it."""

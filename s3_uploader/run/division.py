@@ -52,15 +52,6 @@ def may_be_divided(config: Config, context: RunContext) -> bool:
     )
 
 
-def keeps_writers_apart(store: Store) -> bool:
-    """Whether the destination itself refuses the second writer of a name, also if it takes two names for one.
-
-    Otherwise a store sends such files one after the other, and looks in between. Several processes cannot: the second
-    file would replace the first, which is removed by then.
-    """
-    return bool(getattr(store, "keeps_writers_apart", True))
-
-
 def workers_of(
     place: Place, context: RunContext, scan: SpoolScan, run: int, lock: Lock, store: Store
 ) -> Workers | None:
@@ -71,7 +62,7 @@ def workers_of(
     """
     if not may_be_divided(place.config, context):
         return None
-    if not keeps_writers_apart(store):
+    if not store.keeps_writers_apart:
         if place.config.processes != "auto":
             context.emit(Notice("warning", _ONE_WRITER))
         return None

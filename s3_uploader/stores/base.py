@@ -169,6 +169,14 @@ class Store(Protocol):
     def loop(self) -> Loop | None:
         """After :meth:`open`: a loop that the caller may run; ``None`` if the store has only threads of its own."""
 
+    @property
+    def keeps_writers_apart(self) -> bool:
+        """Whether the destination itself refuses the second writer of a name, also if it takes two names for one.
+
+        Otherwise a store sends such files one after the other, and looks in between. Several processes cannot: the
+        second file would replace the first, which is removed by then.
+        """
+
     def open(self) -> None:
         """Get ready to ship: imports, credentials, connections, a remote lock.
 

@@ -19,6 +19,7 @@ class MemoryStore:
     """Keeps objects in a dictionary, which several stores may share as several programs share a server."""
 
     loop = None
+    keeps_writers_apart = True
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         self._objects = objects

@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 10.0
-_SHUTDOWN_SECONDS = 1.5
-_WORKERS_SECONDS = 1.5
+_SHUTDOWN_SECONDS = _WORKERS_SECONDS = 1.5
 _OPENING_SECONDS = 1.0
 
 _Session = TypeVar("_Session", bound=FileSession)
@@ -77,6 +76,7 @@ class FileServerStore(ABC, Generic[_Session]):
     """
 
     loop: Loop | None = None
+    keeps_writers_apart = False  # most servers rename over a file, so it looks first
     _link: Callable[[_Session, str, str], None] | None = None
     """Gives a file a second, free name, if the protocol supports that."""
 

@@ -57,6 +57,7 @@ class LocalStore:
     """
 
     loop: Loop | None = None
+    keeps_writers_apart = False  # without hard links, on some FUSE file systems, it looks first
 
     def __init__(self, *, path: str, max_concurrency: int = 8) -> None:
         self._path = self.name = path

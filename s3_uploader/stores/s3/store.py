@@ -129,7 +129,7 @@ class S3Store:
 
     @property
     def keeps_writers_apart(self) -> bool:
-        """See :func:`s3_uploader.run.division.keeps_writers_apart`; known once a file is uploaded."""
+        """See :class:`~s3_uploader.stores.base.Store`; known once a file is uploaded."""
         known = None if self._context is None else self._context.capabilities
         return known is not None and (known.trusted or known.conditional == "yes")
 

@@ -33,8 +33,8 @@ class PassingStore:
 
     @property
     def keeps_writers_apart(self) -> bool:
-        """See :func:`s3_uploader.run.division.keeps_writers_apart`."""
-        return bool(getattr(self._store, "keeps_writers_apart", True))
+        """See :class:`Store`."""
+        return self._store.keeps_writers_apart
 
     def open(self) -> None:
         """See :meth:`Store.open`."""

@@ -202,4 +202,3 @@ def test_a_destination_that_keeps_no_writers_apart(spool: Path, processes: int |
         missing: Any = None
         assert division.workers_of(place, context, missing, 7, missing, store) is None
     assert len(told) == warnings
-    assert division.keeps_writers_apart(KeptStore(SimpleNamespace()))

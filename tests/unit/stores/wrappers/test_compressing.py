@@ -45,6 +45,7 @@ class Recording:
 
     name = "recording"
     loop = None
+    keeps_writers_apart = True
 
     def __init__(self) -> None:
         self.got: list[tuple[str, bytes, PutOptions]] = []

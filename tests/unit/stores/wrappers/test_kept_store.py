@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from s3_uploader.run.assembly import LazyStore
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.wrappers.base import KeptStore, PassedOnMemory
 from tests.fakes import FakeStore
@@ -29,6 +30,14 @@ def test_opened_once() -> None:
     assert (store.opened, closed) == (1, [])
     kept.really_close(timeout=2)
     assert closed == [2]
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_what_the_store_says_of_writers(answer: bool) -> None:
+    """A wrapper, and what stands for a store until it is opened, say what the store says."""
+    store = FakeStore()
+    store.keeps_writers_apart = answer
+    assert LazyStore(name="bucket", make=lambda: KeptStore(store)).keeps_writers_apart is answer
 
 
 def test_opening_failed() -> None:
