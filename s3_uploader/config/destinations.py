@@ -60,7 +60,8 @@ class S3Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     addressing_style: Annotated[
         Literal["auto", "virtual", "path"],
         Meta(
-            description="Whether the host name or the path has the bucket. `auto`: AWS configuration, else by endpoint."
+            description="Whether the host name or the path has the bucket. `auto`: AWS configuration, else by "
+            "endpoint. Over https the path always has a bucket with a dot in its name."
         ),
     ] = "auto"
     client_certificate_file: Annotated[

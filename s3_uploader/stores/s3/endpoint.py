@@ -230,8 +230,9 @@ def locate(
 ) -> Endpoint:
     """Build the endpoint; a pure function.
 
-    Addressing follows botocore: a configured endpoint has the bucket in the path unless the style is ``virtual``.
-    Amazon's has it in the host if the name allows it (not with a dot over https, which no wildcard certificate covers).
+    Addressing follows botocore: a configured endpoint has the bucket in the path unless the style is ``virtual``,
+    Amazon's only if it is ``path``. A bucket whose name cannot stand in the host is in the path with either: over https
+    also one with a dot, which no wildcard certificate covers.
     """
     region = region or DEFAULT_REGION
     if not re.fullmatch(_REGION, region):
@@ -245,9 +246,8 @@ def locate(
     if endpoint_url:
         tls, host, port, base = _taken_apart(endpoint_url)
         host, base, doubled = _without_bucket(bucket, host=host, base=base)
-        virtual = (
-            addressing_style == "virtual" and not is_address(host) and re.fullmatch(_DNS_BUCKET, bucket) is not None
-        )
+        fitting = _VIRTUAL_BUCKET if tls else _DNS_BUCKET
+        virtual = addressing_style == "virtual" and not is_address(host) and re.fullmatch(fitting, bucket) is not None
     else:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         tls, host, port, base, doubled = True, f"s3.{region}.{suffix}", 443, "", False

@@ -46,6 +46,15 @@ def located(**settings: object) -> Endpoint:
         ({"endpoint_url": "https://S3.example.com:443"}, "s3.example.com", "/my-bucket"),
         ({"endpoint_url": "http://s3.example.com", "addressing_style": "virtual"}, "my-bucket.s3.example.com", ""),
         ({"endpoint_url": "http://[::1]:9000"}, "[::1]:9000", "/my-bucket"),
+        *(
+            ({"endpoint_url": url, "bucket": bucket, "addressing_style": "virtual"}, host, path)
+            for url, bucket, host, path in (
+                ("https://s3.example.com", "my-bucket", "my-bucket.s3.example.com", ""),
+                ("https://s3.example.com", "with.dots", "s3.example.com", "/with.dots"),  # the certificate is *.s3.…
+                ("http://s3.example.com", "with.dots", "with.dots.s3.example.com", ""),
+                ("https://s3.eu-west-1.amazonaws.com", "with.dots", "s3.eu-west-1.amazonaws.com", "/with.dots"),
+            )
+        ),
     ],
 )
 def test_where_a_bucket_is(settings: dict[str, object], host_header: str, path: str) -> None:
