@@ -10,11 +10,12 @@ The public interface. Everything is imported when it is first used, so that impo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from s3_uploader._version import __version__
 
+TYPE_CHECKING = False  # without an import: until the command line is at work, Ctrl-C is a traceback
 if TYPE_CHECKING:
+    from typing import Any
+
     from s3_uploader import errors
     from s3_uploader.core.errors import UploaderError
     from s3_uploader.core.model import Left, Proof, Receipt, RunEnd, RunReport

@@ -1,16 +1,19 @@
-"""The command line: ``s3-uploader-cli``."""
+"""The command line: ``s3-uploader-cli``.
+
+Ctrl-C is a traceback until :func:`main` is at work, so nothing that takes time is imported before.
+"""
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import gc
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
-from s3_uploader.cli.names import COMMANDS, NO_MEMORY, Form
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
 
 _ANY_MODULE = 4 << 20
 """Bytes that are enough for any compiled module."""
@@ -23,6 +26,8 @@ def command() -> NoReturn:
     run with nothing to do costs, and the system frees it at once.
     """
     code = main()
+    import contextlib
+
     threading = sys.modules.get("threading")
     if threading is None or all(each.daemon or each is threading.main_thread() for each in threading.enumerate()):
         # What is registered to be done at the end is done, and only then the streams are flushed, as Python does.
@@ -51,16 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             prepare()
             arguments = sys.argv[1:]
+        from s3_uploader.cli.names import COMMANDS
+
         if len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             from s3_uploader.cli.run import RunOptions, run
 
             if is_own_process:
-                _collect_from_now_on()
+                _begin()
             return run(arguments[0], RunOptions())
         from s3_uploader.cli.commands import command_line
 
         if is_own_process:
-            _collect_from_now_on()
+            _begin()
         return command_line(arguments)
     except KeyboardInterrupt:  # Ctrl-C before the command took over the signals, while modules are still imported
         return 130
@@ -79,6 +86,7 @@ def _keep_no_half_modules() -> None:
 
     It does not notice that one is cut off, and no later start could import it.
     """
+    import contextlib
     import resource
 
     with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid to ask
@@ -90,6 +98,7 @@ def _keep_no_half_modules() -> None:
 def _cut_off(error: EOFError) -> int:
     """Tell of a compiled module without its end."""
     from s3_uploader.cli.exit_codes import ended_by
+    from s3_uploader.cli.names import Form
 
     code = ended_by(error, Form.PLUGIN if "--plugin" in sys.argv else Form.TEXT, "")
     if code is None:
@@ -107,6 +116,10 @@ def _lacks_memory(error: Exception) -> bool:
 
 def _without_memory() -> int:
     """Say that there is no memory left, not even for the modules of the command, with as little of it as possible."""
+    import contextlib
+
+    from s3_uploader.cli.names import NO_MEMORY
+
     is_plugin = "--plugin" in sys.argv
     head, number = ("S3_UPLOADER UNKNOWN - ", 1) if is_plugin else ("", 2)
     with contextlib.suppress(OSError):
@@ -114,7 +127,10 @@ def _without_memory() -> int:
     return 3 if is_plugin else 1
 
 
-def _collect_from_now_on() -> None:
-    """Collect garbage again, but not among what has been imported."""
+def _begin() -> None:
+    """Let Ctrl-C be for the command, and collect garbage again, but not among what has been imported."""
+    from s3_uploader.cli.process import raise_interruptions
+
+    raise_interruptions()
     gc.freeze()
     gc.enable()

@@ -23,6 +23,7 @@ _STARTED_ANEW = "_S3_UPLOADER_STARTED_ANEW"
 
 def prepare() -> None:
     """Prepare the process. To be called once, before anything is opened; may restart the program once."""
+    _end_when_interrupted()
     _open_standard_streams()
     raise_limit()
     encoding = os.environ.pop(_STARTED_ANEW, "")
@@ -35,6 +36,22 @@ def prepare() -> None:
         _start_anew_in_utf8()
     _import_quickly()
     _put_off_logging()
+
+
+def _end_when_interrupted() -> None:
+    """Let Ctrl-C end the program at once, as long as it only imports modules: an exception would be lost in some."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as nohup expects
+        signal.signal(signal.SIGINT, _end)
+
+
+def raise_interruptions() -> None:
+    """Let Ctrl-C be an exception again."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(number: int, frame: object) -> None:
+    os._exit(128 + number)
 
 
 def _import_quickly() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PREPARED = """\
 import sys
 from s3_uploader.cli.process import prepare
@@ -70,6 +72,59 @@ except KeyboardInterrupt:
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout == "True\n"
+
+
+def test_little_is_imported_before_ctrl_c_is_understood() -> None:
+    """A start that is interrupted is no traceback, but for the few modules that are loaded before the command is."""
+    program = """
+import sys
+before = set(sys.modules)
+from s3_uploader.cli import command
+print(*sorted(set(sys.modules) - before - set(sys.builtin_module_names)))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["__future__", "s3_uploader", "s3_uploader._version", "s3_uploader.cli"]
+
+
+LOST = """
+import signal, sys
+from s3_uploader.cli import command
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "s3_uploader.cli.run":
+            self.__class__.__del__ = lambda self: signal.raise_signal(signal.SIGINT)
+            Interrupts()
+
+sys.meta_path.insert(0, Interrupts())
+sys.argv = ["s3-uploader-cli", "/nonexistent/config.json"]
+command()
+"""
+
+
+@pytest.mark.parametrize(("before", "code"), [("", 130), ("signal.signal(signal.SIGINT, signal.SIG_IGN)\n", 2)])
+def test_ctrl_c_is_not_lost_while_modules_are_imported(before: str, code: int) -> None:
+    """An exception is printed and forgotten in some places of an import. Where Ctrl-C is ignored, it stays ignored."""
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import signal\n{before}{LOST}"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == code
+    assert "ignored" not in ended.stderr
+    assert (ended.stderr == "") is (code == 130)
+
+
+def test_ctrl_c_is_an_exception_for_a_command() -> None:
+    """What ends the start at once is over when the command begins, which may have to clean up."""
+    program = """
+import signal
+from s3_uploader.cli import process
+process.prepare()
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+process.raise_interruptions()
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False", "True"]
 
 
 def test_futures_do_without_logging_until_there_is_something_to_log() -> None:
