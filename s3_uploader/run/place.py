@@ -143,7 +143,7 @@ def directories_of(config: Config) -> list[Directory]:
     aside = False if config.must_be_mount is False else None
     for policy in (config.on_success, config.on_failure):
         if isinstance(policy, MoveTo):
-            found.append(Directory("move_to", move_directory(policy), aside))
+            found.append(Directory("move_to", move_directory(policy), aside, is_made=True))
     return found
 
 

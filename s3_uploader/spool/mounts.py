@@ -77,11 +77,13 @@ class Directory(msgspec.Struct, frozen=True):
 
     :param key: its key in the configuration.
     :param must_be_mount: as configured; ``None`` lets the past decide.
+    :param is_made: a run makes it when it first needs it; until then, the nearest directory above it counts.
     """
 
     key: str
     path: str
     must_be_mount: bool | None
+    is_made: bool = False
 
 
 class KnownMounts:
@@ -112,7 +114,7 @@ class KnownMounts:
     def verify(self, directories: list[Directory]) -> Mapping[str, FileSystem]:
         """Make sure that each directory is on its file system; changes nothing.
 
-        A missing directory is ignored here, unless it was on a disk of its own.
+        A missing directory that no run makes is ignored here, unless it was on a disk of its own.
 
         :returns: the argument for :meth:`note`.
         :raises NotMounted: if one is not.
@@ -120,7 +122,7 @@ class KnownMounts:
         found = {}
         for directory in directories:
             before = self._known.get(_name(directory))
-            now = file_system_of(directory.path)
+            now = file_system_of(_existing(directory.path) if directory.is_made else directory.path)
             if now is None:
                 if before is not None and not before.is_root and directory.must_be_mount is not False:
                     fact = (
@@ -306,6 +308,14 @@ def refuse_read_only(root: SpoolRoot) -> None:
 def _name(directory: Directory) -> str:
     # With the path, because a note about another directory must not count.
     return f"{directory.key} {shown_name(os.path.abspath(directory.path))}"
+
+
+def _existing(path: str) -> str:
+    """The path itself if it exists, else the nearest directory above it that does."""
+    path = os.path.abspath(path)
+    while not os.path.lexists(path) and path != "/":
+        path = os.path.dirname(path)
+    return path
 
 
 def _refusal(directory: Directory, why: str) -> NotMounted:

@@ -156,6 +156,22 @@ def waits_for_an_answer(pid: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("key", ["on_success", "on_failure"])
+def test_a_directory_that_no_run_has_made_yet(
+    site: Site, mounts: Mounts, tmp_path: Path, key: str, command: str
+) -> None:
+    """The disk of a ``move_to`` is known before the first file is moved there."""
+    disk = mounts.image(disk_image(tmp_path / "image"), tmp_path / "disk")
+    archive = site.ship_to_directory()
+    site.settings[key] = {"move_to": str(disk / "year" / "aside")}
+    site.write_config()
+    assert site.run().code == 0
+    mounts.unmount(disk)
+    site.file("bedroom/2020/11/29/20/01-a.dat")
+    refused(site, command, "is on the root file system now")
+    assert (contents(archive), contents(disk), len(site.left())) == ({}, {}, 1)
+
+
 def test_configured(site: Site, mounts: Mounts, tmp_path: Path, command: str) -> None:
     """Where it is asked for, a disk that was never there is missed too."""
     archive = site.ship_to_directory(must_be_mount=True)

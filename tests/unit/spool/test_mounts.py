@@ -104,6 +104,19 @@ def test_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     KnownMounts("/nonexistent").note({"a": ROOT})
 
 
+def test_a_directory_that_a_run_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a run has made it, it lies where the nearest directory above it does: its disk is known before."""
+    lies_on = {str(tmp_path): DISK}
+    monkeypatch.setattr(mounts, "file_system_of", lies_on.get)
+    made = Directory("move_to", str(tmp_path / "year" / "sent"), None, is_made=True)
+    known = KnownMounts(str(tmp_path))
+    known.note(known.verify([made]))
+    KnownMounts(str(tmp_path)).verify([made])
+    lies_on[str(tmp_path)] = ROOT
+    with pytest.raises(NotMounted, match="is on the root file system now"):
+        KnownMounts(str(tmp_path)).verify([made])
+
+
 def test_what_a_directory_lies_on(tmp_path: Path) -> None:
     """The file system of a directory is known; that of one that is not there is not."""
     found = file_system_of(str(tmp_path))
