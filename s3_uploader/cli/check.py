@@ -25,7 +25,7 @@ from s3_uploader.ledger import Ledger
 from s3_uploader.run.assembly import limits_of, shipping_store, with_connections
 from s3_uploader.run.context import ENDPOINT_MEMORY
 from s3_uploader.run.inventories import longest_step
-from s3_uploader.run.needs import check_needs, check_state_directory, check_telling
+from s3_uploader.run.needs import check_key_prefixes, check_needs, check_state_directory, check_telling
 from s3_uploader.run.place import build_globs, directories_of, open_place, verify_mounts
 from s3_uploader.run.routing import compression_formats, constant_prefixes
 from s3_uploader.spool import echoes
@@ -77,7 +77,7 @@ def check(config_file: str, options: CheckOptions) -> int:
         return _told(local, [], as_json=options.as_json)
     except UploaderError as error:
         local.append(Finding(Severity.ERROR, "spool", error.message, error.hint))
-    local += check_telling(configuration)
+    local += [*check_key_prefixes(configuration), *check_telling(configuration)]
     local += _check_compression(compression_formats(configuration))
     remote = _check_destination(configuration, ledger_path, local)
     return _told(local, remote, as_json=options.as_json)

@@ -7,8 +7,9 @@ import os
 import secrets
 from collections.abc import Iterator
 
+from s3_uploader.config.destinations import S3Destination
 from s3_uploader.config.schema import Config
-from s3_uploader.core.errors import StateError, UploaderError
+from s3_uploader.core.errors import KeyRefused, StateError, UploaderError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Candidate, Fingerprint
 from s3_uploader.core.text import counted, shown_name
@@ -16,10 +17,12 @@ from s3_uploader.ledger import Ledger, create_state_directory
 from s3_uploader.run.assembly import failure_policy, success_policy
 from s3_uploader.run.claiming import HINT_OF_OTHERS, LEFT_BY_OTHERS, open_claims
 from s3_uploader.run.place import Place
+from s3_uploader.run.routing import constant_prefixes
 from s3_uploader.spool.mounts import mounted_below
 from s3_uploader.spool.move_target import MoveTarget
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import SpoolRoot
+from s3_uploader.stores.keys import path_segments
 
 _PROBE = ".s3-uploader-check"
 _CONTENT = b"s3_uploader was here to see whether this file can be moved.\n"
@@ -69,6 +72,17 @@ def check_telling(config: Config) -> list[Finding]:
         from s3_uploader.monitoring.ping import host_of
 
         findings.append(Finding(OK, "ping_url", f"pings go to {host_of(config.ping_url)}."))
+    return findings
+
+
+def check_key_prefixes(config: Config) -> list[Finding]:
+    """Check that keys with the configured prefixes are paths, where they must be. For S3, a test object shows it."""
+    findings = []
+    for prefix in () if isinstance(config.destination, S3Destination) else dict.fromkeys(constant_prefixes(config)):
+        try:
+            path_segments(f"{prefix}NAME")
+        except KeyRefused as error:
+            findings.append(Finding(ERROR, "key_prefix", error.message, "No file can be uploaded there. Correct it."))
     return findings
 
 

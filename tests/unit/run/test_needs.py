@@ -14,7 +14,7 @@ from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.ledger import LEDGER_NAME, Ledger
 from s3_uploader.ledger.state_directory import own_state_directory
 from s3_uploader.run import needs
-from s3_uploader.run.needs import check_needs, check_telling
+from s3_uploader.run.needs import check_key_prefixes, check_needs, check_telling
 from s3_uploader.run.place import open_place
 
 OK, NOTE, WARNING, ERROR = Severity.OK, Severity.NOTE, Severity.WARNING, Severity.ERROR
@@ -173,6 +173,23 @@ def test_a_ledger_that_no_run_can_write(site: Path, kind: str) -> None:
     assert finding.severity is {"damaged": WARNING, "good": OK}.get(kind, ERROR), finding
     if kind in ("directory", "pipe"):
         assert "it is not a regular file" in finding.fact
+
+
+@pytest.mark.parametrize("prefix", ["../archive/", "/archive/", "a//b/", f"{'a' * 256}/", "a/./{location}/"])
+@pytest.mark.parametrize(
+    "destination",
+    [{"type": "local", "path": "/archive"}, {"type": "ftp", "host": "h"}, {"type": "sftp", "host": "h", "user": "u"}],
+)
+def test_a_prefix_that_is_no_path(site: Path, prefix: str, destination: dict[str, Any]) -> None:
+    """Where keys are paths, a prefix with which every file would be refused is an error. S3 is asked itself."""
+    given = {**settings_of(site), "destination": destination}
+    for settings in ({"key_prefix": prefix}, {"locations": {"attic": {"key_prefix": prefix}}}):
+        (found,) = check_key_prefixes(config.from_mapping({**given, **settings}, source="test"))
+        assert (found.severity, found.subject) == (ERROR, "key_prefix")
+        assert "NAME" in found.fact
+    assert not check_key_prefixes(config.from_mapping({**given, "key_prefix": "archive/{location}-"}, source="test"))
+    del given["destination"]
+    assert not check_key_prefixes(config.from_mapping({**given, "bucket": "b", "key_prefix": prefix}, source="test"))
 
 
 def test_metrics_that_nobody_reads(site: Path) -> None:
