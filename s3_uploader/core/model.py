@@ -356,11 +356,11 @@ class RunCounters:
 
     def count_left(self, reason: Left, candidate: Candidate | None = None) -> None:
         """Count an entry that was left; a candidate still has to be shipped later."""
-        self.left[reason.value] += 1
+        self.left[reason._value_] += 1
         if candidate is not None and reason not in _NOT_WAITING:
             self.count_waiting(candidate)
             # Scans begin with the oldest files, so the first ones have been in this state for longest.
-            if reason in _NOT_FINISHED and len(self.not_finished) < MOST_NOT_FINISHED:
+            if len(self.not_finished) < MOST_NOT_FINISHED and reason in _NOT_FINISHED:
                 self.not_finished.append((candidate, reason))
 
     def count_untouchable(self, entry: Untouchable, candidate: Candidate | None = None) -> None:
@@ -379,7 +379,9 @@ class RunCounters:
 
     def count_waiting(self, candidate: Candidate) -> None:
         """Count a candidate that stays in the spool and still has to be shipped."""
-        since = candidate.data_time
+        since = candidate.period_begin
+        if since is None:
+            since = candidate.data_time
         waiting = self.waiting.get(candidate.location)
         if waiting is None:
             location = candidate.location if len(self.waiting) < MOST_LOCATIONS else OTHER_LOCATIONS

@@ -180,10 +180,16 @@ class Leftovers:
         self._counters = counters
         self._emit = emit
         self._said_stuck: set[Names] = set()
+        # Of the directory of which the last file was: thousands of files come from one.
+        self._shown_of: Names | None = None
+        self._above = ""
 
     def shown(self, candidate: Candidate) -> str:
         """The absolute path of a candidate, for messages."""
-        return self._root.shown(candidate.directory, candidate.name)
+        directory = candidate.directory
+        if directory is not self._shown_of:
+            self._shown_of, self._above = directory, self._root.shown((*directory, ""))
+        return self._above + candidate.name
 
     def skip(self, names: Names, name: str, reason: Left, detail: str) -> None:
         """Handle an entry that is not a candidate (:data:`~s3_uploader.spool.root.Skip`)."""

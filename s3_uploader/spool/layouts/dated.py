@@ -37,7 +37,6 @@ from s3_uploader.spool.root import (
 )
 
 if TYPE_CHECKING:
-    import os
     from datetime import tzinfo
 
     from s3_uploader.spool.layouts.sharing import OwnFiles
@@ -57,26 +56,12 @@ time."""
 
 
 class _Minute(msgspec.Struct, frozen=True):
-    """The files of one minute in one directory, by their own and their original names. They are merged as one."""
+    """The names of the files of one minute in one directory. They are merged as one."""
 
     directory: Names
     period_begin: float | None
     period_end: float | None
-    files: list[tuple[str, str]]
-
-    def candidate(self, name: str, original: str, status: os.stat_result) -> Candidate:
-        """One of the files."""
-        directory = self.directory
-        return Candidate(
-            directory,
-            name,
-            f"{'/'.join(directory)}/{original}",
-            self.period_begin,
-            self.period_end,
-            directory[0],
-            status.st_mtime_ns,
-            status.st_size,
-        )
+    files: list[str]
 
 
 _Ordered: TypeAlias = "tuple[tuple[int, ...], NoCandidate | _Minute]"
@@ -127,10 +112,14 @@ class DatedLayout:
             if not isinstance(found, _Minute):
                 yield found
                 continue
-            for name, original in found.files:
-                status = looked_at(root, found.directory, name, skip)
+            directory, begin, end = found.directory, found.period_begin, found.period_end
+            above, location = f"{'/'.join(directory)}/", directory[0]
+            for name in found.files:
+                status = looked_at(root, directory, name, skip)
                 if status is not None:
-                    yield found.candidate(name, original, status)
+                    key = above + (original_name(name) if name[0] == "." else name)
+                    mtime_ns, size = status.st_mtime_ns, status.st_size
+                    yield Candidate(directory, name, key, begin, end, location, mtime_ns, size)
 
     def _walk(self, root: SpoolRoot, location: str, block: int, skip: Skip) -> Iterator[_Ordered]:
         """Everything below one location, each with the numbers that order it."""
@@ -167,23 +156,25 @@ class DatedLayout:
                 entries = self._own.entries(names, entries)
                 if not entries:
                     yield numbers, NoCandidate()
-            files: list[tuple[int, str, str]] = []
+            minutes: dict[str, list[str]] = {}
             for name, kind in entries:
-                original = original_name(name)
+                original = original_name(name) if name[0] == "." else name
                 found = _FILE.fullmatch(original)
                 if kind is not FILE or found is None:
                     skip_entry(skip, names, name, kind, "not of the form mm-topic.dat")
                 elif self._globs is not None and not self._globs.admits(names, original):
                     skip(names, name, Left.EXCLUDED, "")
                 else:
-                    files.append((int(found[1]), name, original))
-            files.sort()
-            for minute, group in itertools.groupby(files, itemgetter(0)):
+                    digits = found[1]
+                    if digits in minutes:
+                        minutes[digits].append(name)
+                    else:
+                        minutes[digits] = [name]
+            # A minute may be written with one digit and with two.
+            for minute, group in itertools.groupby(sorted(minutes, key=int), int):
+                files = sorted(itertools.chain.from_iterable(minutes[digits] for digits in group))
                 begins, ends = self._period(numbers, begin, minute)
-                yield (
-                    (*numbers, minute),
-                    _Minute(names, begins, ends, [(name, original) for _, name, original in group]),
-                )
+                yield (*numbers, minute), _Minute(names, begins, ends, files)
         if empty:
             yield numbers, EmptyDirectory(names)
 
