@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import signal
 import sys
+import typing
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -57,14 +57,24 @@ def _end(number: int, frame: object) -> None:
 def _import_quickly() -> None:
     """Import ``msgspec`` without what it loads for nothing: up to a fourth of a run with nothing to do.
 
-    Where ``typing_extensions`` is installed, it is preferred to ``typing``, which has all that is needed here. Most
-    of its own modules are not used here, nor are ``UUID`` and ``Decimal`` among the types that it converts. Whoever
+    Before Python 3.12 ``datetime`` runs the whole of its twin in Python, and then takes what the C module has. Where
+    ``typing_extensions`` is installed, it is preferred to ``typing``, which has all that is needed here. Most of
+    msgspec's own modules are not used here, nor are ``UUID`` and ``Decimal`` among the types that it converts. Whoever
     imports one of these modules later gets the real one.
     """
+    if sys.version_info < (3, 12) and "datetime" not in sys.modules:
+        with contextlib.suppress(ImportError):
+            sys.modules["datetime"] = __import__("_datetime")
+    # The first call of compile() makes a class of each part of Python's grammar. An annotation that it has compiled is
+    # given to eval(), which takes the text as well.
+    vars(typing).setdefault("compile", _uncompiled)
     uuid, decimal = _Later("uuid"), _Later("decimal")
     vars(uuid).update(UUID=type("UUID", (), {}), SafeUUID=type("SafeUUID", (), {"unknown": None}))
     vars(decimal).update(Decimal=type("Decimal", (), {}))
-    stand_ins = {"typing_extensions": None, "textwrap": _Later("textwrap"), "uuid": uuid, "decimal": decimal}
+    schemas = _Later("msgspec._json_schema")
+    # Each import of a name from it asks for its path.
+    vars(schemas).update({name: partial(_call, schemas, name) for name in ("schema", "schema_components")}, __path__=[])
+    stand_ins = {"typing_extensions": None, "uuid": uuid, "decimal": decimal, schemas.__name__: schemas}
     stand_ins |= {name: _Later(name) for name in _UNUSED_OF_MSGSPEC}
     missing = stand_ins.keys() - sys.modules.keys()
     sys.modules.update({name: stand_ins[name] for name in missing})  # type: ignore[misc]  # None: not to be found
@@ -95,6 +105,14 @@ def _logger(logging: _Later, name: str | None = None) -> Any:
     return logging.real.getLogger(name)
 
 
+def _uncompiled(source: str, *_: object) -> str:
+    return source
+
+
+def _call(module: _Later, name: str, *arguments: Any, **options: Any) -> Any:
+    return getattr(module.real, name)(*arguments, **options)
+
+
 class _Later(ModuleType):
     """Stands for a module, or for what is in one, and loads it when something of it is asked for."""
 
@@ -110,7 +128,8 @@ class _Later(ModuleType):
         name = self.__name__
         if sys.modules.get(name) is self:
             del sys.modules[name]
-        return importlib.import_module(name)
+        __import__(name)
+        return sys.modules[name]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)

@@ -1,6 +1,6 @@
 """The keys of each kind of destination, as typed structs with their defaults and limits, and what contradicts what."""
 
-# Without `from __future__ import annotations`, as in schema.py.
+from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from s3_uploader.config.destinations import S3Destination, contradictions_of
-from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, MoveTo, fields_of, hints_of
+from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, MoveTo, hint_of, required_of
 from s3_uploader.core.errors import ConfigError
 from s3_uploader.core.files import read_pipe
 from s3_uploader.core.model import NOT_JSON
@@ -271,15 +271,15 @@ def _convert_fields(
 ) -> dict[str, Any]:
     """Convert every key by itself, so that one wrong value does not hide the next."""
     values: dict[str, Any] = {}
-    hints = hints_of(kind)
-    fields = {field.name: field for field in fields_of(kind) if field.name != skip}
+    fields = {name: required for name, required in required_of(kind).items() if name != skip}
     for name, value in given.items():
         if name not in fields:
             from s3_uploader.config.problems import unknown
 
             problems.append(f"{prefix}{name}: {unknown(name, list(fields), whole=not prefix)}")
             continue
-        inner = _struct_of_values(hints[name])
+        hint = hint_of(kind, name)
+        inner = _struct_of_values(hint)
         if inner is not None and isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()):
             parts = {
                 key: _convert_fields(inner, each, f"{prefix}{name}.{key}.", problems) for key, each in value.items()
@@ -287,14 +287,12 @@ def _convert_fields(
             values[name] = {key: inner(**fields) for key, fields in parts.items()}
             continue
         try:
-            values[name] = _expanded(name, msgspec.convert(_measured(name, value), type=hints[name]), kind)
+            values[name] = _expanded(name, msgspec.convert(_measured(name, value), type=hint), kind)
         except (msgspec.ValidationError, UnicodeError):
             from s3_uploader.config.problems import wrong
 
-            problems.append(f"{prefix}{name}: {wrong(name, value, hints[name])}")
-    problems += [
-        f"{prefix}{name}: is missing" for name, field in fields.items() if field.required and name not in given
-    ]
+            problems.append(f"{prefix}{name}: {wrong(name, value, hint)}")
+    problems += [f"{prefix}{name}: is missing" for name, required in fields.items() if required and name not in given]
     return values
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import msgspec
 
 from s3_uploader.config.destinations import S3Destination
-from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, hints_of, is_secret
+from s3_uploader.config.schema import DESTINATIONS, SYNONYMS, Config, hint_of, is_secret
 from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.text import without_passwords
 
@@ -165,7 +165,7 @@ def _inner(kind: Any, path: tuple[str, ...]) -> Any:
             if get_origin(member) is dict:
                 found = get_args(member)[1]
             elif isinstance(member, type) and issubclass(member, msgspec.Struct):
-                found = hints_of(member).get(name)
+                found = hint_of(member, name)
         if found is None:
             return None
         kind = found

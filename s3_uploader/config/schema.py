@@ -3,11 +3,11 @@
 The JSON Schema, the reference page and the problems that a person reads are made from the types and descriptions here.
 """
 
-# Without `from __future__ import annotations`: the annotations are read at each start, and as text they would have to
-# be compiled first, which takes longer than everything else that is done with the file.
+from __future__ import annotations
 
 import functools
-from typing import Annotated, Literal, TypeAlias, get_type_hints
+import sys
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -218,7 +218,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
 
 
-hints_of = functools.cache(functools.partial(get_type_hints, include_extras=True))
-"""The type of each key of a struct, with its limits."""
-fields_of = functools.cache(msgspec.structs.fields)
-"""The keys of a struct, with their defaults."""
+@functools.cache
+def hint_of(kind: Any, name: str) -> Any:
+    """The type of a key of a struct, with its limits; ``None`` if there is no such key.
+
+    A start needs those of the keys that are given. All of them would cost more than all else that is done with the
+    file.
+    """
+    for each in kind.__mro__:
+        hint = vars(each).get("__annotations__", {}).get(name)
+        if hint is not None:
+            return eval(hint, vars(sys.modules[each.__module__]))
+    return None
+
+
+@functools.cache
+def required_of(kind: Any) -> dict[str, bool]:
+    """The keys of a struct, and whether each must be given."""
+    names, defaults = kind.__struct_fields__, kind.__struct_defaults__
+    known = (msgspec.NODEFAULT,) * (len(names) - len(defaults)) + defaults
+    return {name: default is msgspec.NODEFAULT for name, default in zip(names, known, strict=True)}

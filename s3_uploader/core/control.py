@@ -7,7 +7,7 @@ import contextlib
 import os
 import select
 import time
-import weakref
+from _weakref import ref  # weakref has much else, which is loaded with it
 from collections.abc import Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -225,12 +225,35 @@ def start_thread(thread: threading.Thread) -> None:
             raise RuntimeError("a thread has not begun, or not in time; there may be no memory for it")
 
 
+def ask_aside(question: Callable[[], object]) -> Latch | None:
+    """Call a function that may never return, on a thread that nobody has to wait for.
+
+    It is not one of :mod:`threading`, a module that is not needed for it. The function must not raise an exception.
+
+    :returns: what tells that the function has returned; ``None`` if no thread begins.
+    """
+    begun, ended = Latch(), Latch()
+
+    def ask() -> None:
+        begun.set()
+        try:
+            question()
+        finally:
+            ended.set()
+
+    try:
+        _thread.start_new_thread(ask, ())
+    except RuntimeError:
+        return None
+    return ended if begun.wait(START_SECONDS) else None
+
+
 def _wait_for_nothing(timeout: float | None = None) -> bool:
     """In place of the wait of ``Thread.start``, for an event whose lock may never be released."""
     return True
 
 
-_FORKABLE: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakKeyDictionary()
+_FORKABLE: dict[int, tuple[ref[Any], Callable[[Any], object]]] = {}
 
 
 def begins_anew_after_fork(owner: Owner, begin: Callable[[Owner], object]) -> None:
@@ -241,12 +264,15 @@ def begins_anew_after_fork(owner: Owner, begin: Callable[[Owner], object]) -> No
 
     :param begin: a function that does not refer to the object.
     """
-    _FORKABLE[owner] = begin
+    number = id(owner)
+    _FORKABLE[number] = ref(owner, lambda _: _FORKABLE.pop(number, None)), begin
 
 
 def _forked() -> None:
-    for owner, begin in list(_FORKABLE.items()):
-        begin(owner)
+    for reference, begin in list(_FORKABLE.values()):
+        owner = reference()
+        if owner is not None:
+            begin(owner)
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -21,7 +21,6 @@ import enum
 import os
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
@@ -199,7 +198,7 @@ class Left(enum.Enum):
     """The run ended (budget, signal, unusable destination) before its turn."""
 
 
-class FailureBucket(NamedTuple):
+class FailureBucket(msgspec.Struct, frozen=True, order=True):
     """How failed uploads are counted: by hour since the epoch, error code and location."""
 
     hour: int

@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -51,7 +50,7 @@ _OF_ONE_HOST = frozenset(
 )
 
 
-class Credentials(NamedTuple):
+class Credentials(msgspec.Struct, frozen=True):
     """The identity by which the kernel grants a process its permissions.
 
     :param uid: of the user who started it, also where it is installed set-user-ID.
@@ -139,7 +138,7 @@ def locks_of(pid: int) -> list[str]:
     found: list[str] = []
     for link in _descriptors(pid):
         try:
-            with open(f"/proc/{pid}/fdinfo/{os.path.basename(link)}", encoding="ascii", errors="replace") as file:
+            with open(f"/proc/{pid}/fdinfo/{os.path.basename(link)}", encoding="utf-8", errors="replace") as file:
                 found += [line.removeprefix("lock:") for line in file if line.startswith("lock:")]
         except OSError:
             continue
@@ -227,7 +226,7 @@ def boot_time() -> float:
 def boot_id() -> str:
     """The identifier of this boot of this machine."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii", errors="replace") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8", errors="replace") as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -244,7 +243,7 @@ def pid_namespace() -> str:
 def lock_table() -> list[str] | None:
     """The lines of ``/proc/locks`` (``proc_locks(5)``)."""
     try:
-        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+        with open("/proc/locks", encoding="utf-8", errors="replace") as file:
             return file.read().splitlines()
     except OSError:
         return None
@@ -313,7 +312,7 @@ def mount_of(descriptor: int, *, close: bool = False) -> Mount | None:
     :param close: close the descriptor afterwards.
     """
     try:
-        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii", errors="replace") as info:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8", errors="replace") as info:
             number = next(line.split()[1] for line in info if line.startswith("mnt_id:"))
         with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
             line = next(line for line in mounts if line.startswith(f"{number} "))

@@ -180,16 +180,13 @@ class Leftovers:
         self._counters = counters
         self._emit = emit
         self._said_stuck: set[Names] = set()
-        # Of the directory of which the last file was: thousands of files come from one.
-        self._shown_of: Names | None = None
-        self._above = ""
+        self._above: tuple[Names | None, str] = None, ""  # of the last file: thousands come from one directory
 
     def shown(self, candidate: Candidate) -> str:
         """The absolute path of a candidate, for messages."""
-        directory = candidate.directory
-        if directory is not self._shown_of:
-            self._shown_of, self._above = directory, self._root.shown((*directory, ""))
-        return self._above + candidate.name
+        if candidate.directory is not self._above[0]:
+            self._above = candidate.directory, self._root.shown((*candidate.directory, ""))
+        return self._above[1] + candidate.name
 
     def skip(self, names: Names, name: str, reason: Left, detail: str) -> None:
         """Handle an entry that is not a candidate (:data:`~s3_uploader.spool.root.Skip`)."""

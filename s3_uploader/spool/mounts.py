@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from s3_uploader.core import procfs
-from s3_uploader.core.control import start_thread
+from s3_uploader.core.control import Latch, ask_aside
 from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, SpoolError, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import open_at_once, replace_file
 from s3_uploader.core.model import NOT_JSON
@@ -146,7 +146,7 @@ class KnownMounts:
                 replace_file(self._path, msgspec.json.encode(known), mode=0o600)
 
 
-_UNANSWERED: dict[tuple[str, ...], tuple[threading.Thread, list[str]]] = {}
+_UNANSWERED: dict[tuple[str, ...], tuple[Latch, list[str]]] = {}
 """Questions that earlier passes of a `watch` gave up. They cannot be cancelled, and are not asked twice."""
 
 
@@ -164,23 +164,20 @@ def refuse_silent(
     :raises NotMounted: if one does not.
     """
     paths = tuple(each.path for each in directories)
-    thread, answered = _UNANSWERED.pop(paths, (None, []))
-    if thread is None or not thread.is_alive():
+    ended, answered = _UNANSWERED.pop(paths, (None, []))
+    if ended is None or ended.wait(0):
         answered = []
-        thread = threading.Thread(target=_ask, args=(paths, answered), name="mounts", daemon=True)
-        try:
-            start_thread(thread)
-        except RuntimeError:
+        ended = ask_aside(partial(_ask, paths, answered))
+        if ended is None:
             return  # that there are no threads is reported by those who need them
         ends_at = time.monotonic() + seconds
-        while thread.is_alive() and (now := time.monotonic()) < ends_at:
+        while not ended.wait(_WAIT_SECONDS) and (now := time.monotonic()) < ends_at:
             if stopped():
                 ends_at = min(ends_at, now + _MOMENT_SECONDS)
-            thread.join(_WAIT_SECONDS)
-    # The thread may be alive and have all answers.
+    # The thread may be at work still and have all answers.
     count = len(answered)
     if count < len(directories):
-        _UNANSWERED[paths] = thread, answered
+        _UNANSWERED[paths] = ended, answered
         silent = directories[count]
         raise NotMounted(
             f"{silent.key} {shown_name(silent.path)} does not answer. Nothing was touched.",

@@ -284,10 +284,7 @@ def listed(root: SpoolRoot, names: Names, skip: Skip) -> Iterator[tuple[str, Kin
     """
     try:
         for entry in root.entries(names):
-            try:
-                kind = FILE if entry.is_file(follow_symlinks=False) else kind_of(entry)
-            except OSError:
-                kind = kind_of(entry)
+            kind = kind_of(entry)
             if kind is not None and (names or entry.name not in _NOT_LISTED):
                 yield entry.name, kind
     except OSError as error:

@@ -10,7 +10,6 @@ are in memory.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -68,6 +67,14 @@ _Ordered: TypeAlias = "tuple[tuple[int, ...], NoCandidate | _Minute]"
 """What a scan finds, with the numbers that order it."""
 
 
+def _merged(walks: list[Iterator[_Ordered]]) -> Iterator[_Ordered]:
+    if len(walks) < 2:
+        return itertools.chain(*walks)
+    import heapq
+
+    return heapq.merge(*walks, key=itemgetter(0))
+
+
 class DatedLayout:
     """Reads a spool of the form ``location/YYYY/MM/DD/HH/mm-topic.dat``.
 
@@ -108,7 +115,7 @@ class DatedLayout:
         # One block of each location is in memory.
         block = max(_SMALLEST_BLOCK, BLOCK // max(len(locations), 1))
         walks = [self._walk(root, location, block, skip) for location in sorted(locations)]
-        for _, found in heapq.merge(*walks, key=itemgetter(0)):
+        for _, found in _merged(walks):
             if not isinstance(found, _Minute):
                 yield found
                 continue

@@ -10,7 +10,7 @@ import pytest
 
 from docs.generate import TABLES
 from s3_uploader.config.describe import choices
-from s3_uploader.config.schema import DESTINATIONS, Config, Destination, hints_of
+from s3_uploader.config.schema import DESTINATIONS, Config, Destination, hint_of
 from s3_uploader.spool.layouts.strangers import FORMS
 
 REFERENCE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
@@ -29,4 +29,4 @@ def test_a_destination_has_what_a_run_asks_for(kind: str) -> None:
 
 def test_each_layout_has_a_form() -> None:
     """The messages of `check` and of runs can say what every layout expects."""
-    assert set(FORMS) == set(choices(hints_of(Config)["layout"]))
+    assert set(FORMS) == set(choices(hint_of(Config, "layout")))
