@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -16,9 +16,10 @@ import click
 from s3_uploader import config
 from s3_uploader.cli.arguments import InitOptions
 from s3_uploader.cli.frame import guarded
+from s3_uploader.cli.names import COMMANDS
 from s3_uploader.cli.output import columns, print_lines, wrapped
 from s3_uploader.config.older import Older, understood
-from s3_uploader.core.errors import ConfigError, SpoolError, UsageProblem
+from s3_uploader.core.errors import ConfigError, SpoolDenied, SpoolError, StoreError, UsageProblem
 from s3_uploader.core.files import is_stream, replace_file
 from s3_uploader.core.text import shown_name, shown_text
 from s3_uploader.inspection.proposal import proposal_for
@@ -70,10 +71,17 @@ def init(config_file: str, options: InitOptions, *, check: Callable[[str], int],
     settings |= {name: value for name in ("endpoint_url", "region") if (value := getattr(options, name))}
     _take_spool(settings, options, asks=asks)
     _take_destination(settings, options, asks=asks)
-    config.from_mapping(dict(settings), source=config_file)  # before a wrong path is used
+    for value in _texts(settings):
+        if _has_other_bytes(value):
+            raise UsageProblem(
+                f"{shown_text(value)} has bytes that are not UTF-8, which a configuration cannot hold.",
+                hint="Rename it, or name another.",
+            )
+    # Before a wrong path is used, and of what is written: it is never refused by the next command.
+    _refuse_with_a_run(config.from_mapping(dict(settings), source=config_file), config_file)
     reasons = _take_proposal(settings, asks=asks)
     text = _as_text(settings, reasons)
-    config.decode(text.encode(), source=config_file)  # what is written is never refused by the next command
+    _refuse_with_a_run(config.decode(text.encode(), source=config_file), config_file)
     try:
         replace_file(os.path.realpath(config_file), text.encode(), mode=None)
     except OSError as error:
@@ -117,13 +125,62 @@ def _older(source: str | None) -> Older:
             hint="Known are the INI file of zc.s3uploadqueue, the YAML file of s3, and the command line of jollyae.",
         )
     print_lines([f"Read as a configuration of {found.program}.", *map(shown_text, found.unread)])
-    for value in map(str, found.settings.values()):
-        if not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value):
+    for value in _texts(found.settings):
+        if _has_other_bytes(value):
             raise UsageProblem(
                 f"{shown_text(value)} has bytes that are not UTF-8, which a configuration cannot hold.",
                 hint=f"Save {shown_name(source[:80])} as UTF-8. If the name on the disk has these bytes, rename it.",
             )
     return found
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in settings."""
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, str):
+        yield value
+
+
+def _has_other_bytes(value: str) -> bool:
+    return not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value)
+
+
+def _refuse_with_a_run(made: config.Config, config_file: str) -> None:
+    """Refuse what every run with this configuration would refuse.
+
+    Not a spool that is not there yet, or that another user reads.
+
+    :raises SpoolError: of the paths.
+    :raises UsageProblem: of the endpoint.
+    """
+    from s3_uploader.run.place import open_place, refuse_to_ship
+
+    try:
+        with open_place(made):
+            refuse_to_ship(made, "The configuration", config_file)
+    except SpoolDenied:
+        pass
+    except SpoolError:
+        if os.path.lexists(made.base_dir):
+            raise
+    bucket = made.destination
+    if isinstance(bucket, config.S3Destination) and (bucket.endpoint_url or bucket.region):
+        from s3_uploader.stores.s3.endpoint import locate
+
+        try:
+            locate(
+                bucket=bucket.bucket,
+                endpoint_url=bucket.endpoint_url,
+                region=bucket.region,
+                addressing_style=bucket.addressing_style,
+                ca_bundle=None,
+                special="",
+                environment={},
+            )
+        except StoreError as error:
+            raise UsageProblem(error.message, hint=error.hint) from None
 
 
 def _is_read_as_it_is(text: str) -> bool:
@@ -141,13 +198,26 @@ def _take_spool(settings: dict[str, Any], options: InitOptions, *, asks: bool) -
         spool = click.prompt("Spool (the directory that producers fill)", type=str)
     if spool is None:
         raise UsageProblem("There is no spool.", hint="Name it with --spool DIRECTORY.")
-    settings["base_dir"] = os.path.abspath(os.path.expanduser(spool))
+    settings["base_dir"] = _absolute(spool)
+
+
+def _absolute(path: str) -> str:
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        home = expanded.partition("/")[0]
+        raise UsageProblem(
+            f"There is no home directory of {shown_name(home)}.",
+            hint=f"Correct {shown_name(path)}, or write ./ before it if it is the name of a directory.",
+        )
+    return os.path.abspath(expanded)
 
 
 def _take_destination(settings: dict[str, Any], options: InitOptions, *, asks: bool) -> None:
     found = None if options.to is None else destination(options.to)
     if found is None and "bucket" not in settings and asks:
         found = click.prompt(f"Destination ({_FORMS})", value_proc=_destination_typed)
+    if "destination" in (found or ()) and (options.endpoint_url or options.region):
+        raise UsageProblem("--endpoint-url and --region are for a bucket.", hint="Leave them out, or name a bucket.")
     if found is not None:
         for name in ("bucket", "destination"):
             settings.pop(name, None)
@@ -182,10 +252,16 @@ def destination(text: str) -> dict[str, Any]:
 
 
 def _destination(text: str) -> dict[str, Any] | None:
+    if text[:5].lower() == "s3://":  # a key is no path of a URL: nothing in it has a meaning
+        bucket, _, path = text[5:].partition("/")
+        prefix = path.strip("/")
+        return {"bucket": bucket} | ({"key_prefix": prefix + "/"} if prefix else {}) if bucket else None
     parts = urlsplit(text) if "://" in text else None
-    if parts is not None and parts.scheme == "s3" and parts.netloc:
-        prefix = parts.path.strip("/")
-        return {"bucket": parts.netloc} | ({"key_prefix": prefix + "/"} if prefix else {})
+    if parts is not None and any(letter in "?#\x7f" or letter < " " for letter in text):
+        raise UsageProblem(  # what may be a part of a password is not repeated
+            "The URL of the destination has a ?, a # or a control character.",
+            hint="In a URL they are written %3F, %23 and, for example, %0A.",
+        )
     if parts is not None and parts.scheme in ("ftp", "ftps") and parts.hostname:
         if parts.password is not None:
             raise UsageProblem(
@@ -193,19 +269,23 @@ def _destination(text: str) -> dict[str, Any] | None:
                 hint="Leave it out. It is read from S3_UPLOADER_FTP_PASSWORD, or from a file named by password_file.",
             )
         made: dict[str, Any] = {"type": "ftp", "host": parts.hostname}
-        made |= {"port": parts.port} if parts.port else {}
-        made |= {"user": unquote(parts.username)} if parts.username else {}
-        made |= {"path": parts.path} if parts.path not in ("", "/") else {}
+        made |= {"port": parts.port} if parts.port is not None else {}
+        made |= {"user": _unquoted(parts.username)} if parts.username else {}
+        made |= {"path": _unquoted(parts.path)} if parts.path not in ("", "/") else {}
         return {"destination": made | ({"tls": True} if parts.scheme == "ftps" else {})}
     if parts is not None and parts.scheme == "sftp" and parts.hostname and parts.username:
         return {"destination": _sftp(parts)}
-    if parts is not None and parts.scheme == "file":
-        return {"destination": {"type": "local", "path": unquote(parts.path)}}
+    if parts is not None and parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return {"destination": {"type": "local", "path": _unquoted(parts.path)}}
     if parts is None and (text.startswith(("/", "~", ".")) or os.path.isdir(text)):
-        return {"destination": {"type": "local", "path": os.path.abspath(os.path.expanduser(text))}}
+        return {"destination": {"type": "local", "path": _absolute(text)}}
     if parts is None and (re.fullmatch(r"[A-Za-z0-9._-]{3,255}", text) or text.startswith("arn:")):
         return {"bucket": text}
     return None
+
+
+def _unquoted(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
 
 
 def _sftp(parts: SplitResult) -> dict[str, Any]:
@@ -214,10 +294,10 @@ def _sftp(parts: SplitResult) -> dict[str, Any]:
             "A password does not belong in the configuration.",
             hint="Leave it out. It is read from S3_UPLOADER_SFTP_PASSWORD, or from a file named by password_file.",
         )
-    made: dict[str, Any] = {"type": "sftp", "host": parts.hostname, "user": unquote(parts.username or "")}
-    made |= {"port": parts.port} if parts.port else {}
+    made: dict[str, Any] = {"type": "sftp", "host": parts.hostname, "user": _unquoted(parts.username or "")}
+    made |= {"port": parts.port} if parts.port is not None else {}
     # As in curl: ~ is the login directory, everything else begins at the root.
-    path = unquote(parts.path)
+    path = _unquoted(parts.path)
     path = path[2:].lstrip("/") if path == "/~" or path.startswith("/~/") else path
     return made | ({"path": path} if path not in ("", "/") else {})
 
@@ -264,7 +344,8 @@ def _comment(text: str) -> list[str]:
 def _print_next(config_file: str, *, is_checked: bool, is_service: bool) -> None:
     import shlex
 
-    name = shlex.quote(config_file)
+    # A configuration may be called like a command.
+    name = shlex.quote(f"./{config_file}" if config_file in COMMANDS else config_file)
     steps = [
         (f"check {name}", "proves that spool and destination can do what is needed"),
         (f"run --dry-run {name}", "says what would be shipped"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import re
 import subprocess
 
 import pytest
@@ -67,6 +69,89 @@ def test_what_is_missing_is_named(site: Site) -> None:
     assert (finished.code, finished.stderr) == (2, "There is no spool. Name it with --spool DIRECTORY.\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--spool", "{spool}", "--to", "{spool}/out"],
+            "The destination {spool}/out and the spool {spool} contain one",
+        ),
+        (
+            ["--spool", "{spool}", "--to", "{place}"],
+            "The destination {place} and the spool {spool} contain one another.",
+        ),
+        (["--spool", "{place}/link", "--to", "bucket"], "is a symbolic link. Give the directory itself: {spool}."),
+        (["--spool", "/", "--to", "bucket"], "base_dir / is the root of the file system."),
+        (["--spool", "/dev/null", "--to", "bucket"], "base_dir /dev/null is not a directory."),
+        (["--spool", "{home}", "--to", "bucket"], " lies in the spool {home}."),
+        (["--spool", "~no-such-user/x", "--to", "bucket"], "There is no home directory of ~no-such-user."),
+        (["--spool", "{spool}", "--to", "~no-such-user"], "There is no home directory of ~no-such-user."),
+        (["--spool", "{place}/\udcff", "--to", "bucket"], "\\xff has bytes that are not UTF-8, which a configuration"),
+        (["--spool", "{spool}", "--to", "sftp://me@host/%ff"], "/\\xff has bytes that are not UTF-8, which a config"),
+        (["--spool", "{spool}", "--to", "file://nas/x"], "file://nas/x is not a destination."),
+        (
+            ["--spool", "{spool}", "--to", "ftp://me:s3cr#t@host/x"],
+            "The URL of the destination has a ?, a # or a control",
+        ),
+        (["--spool", "{spool}", "--to", "ftp://host:0/x"], "destination.port: must be a whole number of at least 1"),
+        (["--spool", "{spool}", "--to", "/x", "--region", "x"], "--endpoint-url and --region are for a bucket."),
+        (["--spool", "{spool}", "--to", "bucket", "--region", "eu west"], "The region 'eu west' is not a valid name"),
+        (
+            ["--spool", "{spool}", "--to", "bucket", "--endpoint-url", "https://host:99999"],
+            "The endpoint 'https://host:99999' is not the URL of a server. Write it like https://s3.example.com.",
+        ),
+    ],
+)
+def test_what_a_run_would_refuse_is_not_written(site: Site, words: list[str], sentence: str) -> None:
+    """What no run could use is refused before there is a configuration, with the words of the run."""
+    (site.place / "link").symlink_to(site.spool)
+    known = {"place": site.place, "spool": site.spool, "home": site.environment["HOME"]}
+    made = site.place / "made.json"
+    finished = site.run(command=[str(COMMAND), "init", str(made), "--yes", *(word.format(**known) for word in words)])
+    assert finished.code == 2
+    assert sentence.format(**known) in finished.stderr
+    assert "s3cr" not in finished.stderr
+    assert not made.exists()
+
+
+def test_a_configuration_is_not_written_among_the_files_of_the_spool(site: Site) -> None:
+    """There a run would ship it, or refuse to begin."""
+    site.file("sensors/one.csv")
+    made = site.spool / "sensors" / "made.json"
+    finished = site.run(
+        command=[str(COMMAND), "init", str(made), "--spool", str(site.spool), "--to", "bucket", "--yes"]
+    )
+    assert (finished.code, made.exists()) == (2, False)
+    assert "lies in the spool" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("to", "written"),
+    [
+        ("s3://bucket/a?b#c%20", {"bucket": "bucket", "key_prefix": "a?b#c%20/"}),
+        ("ftp://me@host/a%20b", {"destination": {"type": "ftp", "host": "host", "user": "me", "path": "/a b"}}),
+        ("file:///srv/a%23b", {"destination": {"type": "local", "path": "/srv/a#b"}}),
+    ],
+)
+def test_a_destination_is_what_its_url_says(site: Site, to: str, written: dict[str, object]) -> None:
+    """A prefix is taken as it is, as all tools for S3 do; in other URLs the path may be encoded. Nothing is dropped."""
+    made = site.place / "made.json"
+    words = ["init", str(made), "--spool", str(site.spool), "--to", to, "--yes"]
+    assert site.run(command=[str(COMMAND), *words]).code == 0
+    lines = [line for line in made.read_text().splitlines() if not line.strip().startswith("//")]
+    found = json.loads(re.sub(r",(\s*})", r"\1", "\n".join(lines)))
+    assert written.items() <= found.items()
+
+
+def test_a_spool_that_is_not_there_yet(site: Site) -> None:
+    """A configuration may be written before the spool is there, which its producer will make."""
+    made = site.place / "made.json"
+    words = ["init", str(made), "--spool", str(site.place / "later"), "--to", "bucket", "--yes"]
+    finished = site.run(command=[str(COMMAND), *words])
+    assert (finished.code, made.exists()) == (0, True)
+    assert "does not exist" in finished.stdout
+
+
 def test_a_password_is_not_taken(site: Site) -> None:
     """A password in the address is refused and not repeated."""
     words = ["init", str(site.place / "x.json"), "--spool", str(site.spool), "--to", "ftp://me:s3cr3t@host/x", "--yes"]
@@ -76,7 +161,7 @@ def test_a_password_is_not_taken(site: Site) -> None:
     assert not (site.place / "x.json").exists()
 
 
-@pytest.mark.parametrize("url", ["ftp://[host/", "ftp://host:99999/", "sftp://host:port/x", "s3://[/"])
+@pytest.mark.parametrize("url", ["ftp://[host/", "ftp://host:99999/", "sftp://host:port/x", "s3:///x"])
 def test_a_destination_that_is_no_url(site: Site, url: str) -> None:
     """What cannot be taken apart is refused with the forms that can be written."""
     words = ["init", str(site.place / "x.json"), "--spool", str(site.spool), "--to", url, "--yes"]
