@@ -1291,6 +1291,23 @@ def test_untrusted_certificate(proftpd_server: ProftpdServer, real: Callable[...
     assert "ca_file" in caught.value.hint
 
 
+@pytest.mark.parametrize("kind", ["missing", "directory", "empty", "pipe"])
+def test_certificates_that_cannot_be_used(server: PyFtpServer, tmp_path: Path, kind: str) -> None:
+    """The error names the file, is one of the destination, and does not wait for the writer of a pipe."""
+    file = tmp_path / "ca.pem"
+    if kind == "directory":
+        file.mkdir()
+    elif kind == "empty":
+        file.touch()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    with pytest.raises(StoreError, match=f"The certificates in {file} cannot be used: ") as caught:
+        new_store(server, tls=True, ca_file=str(file)).open()
+    assert (caught.value.scope, caught.value.origin) == (Scope.DESTINATION, Origin.CERTIFICATE)
+    assert "ca_file" in caught.value.hint
+    assert not any(command.startswith(("USER", "PASS")) for command in server.commands)
+
+
 def test_tls_is_not_offered(server: PyFtpServer) -> None:
     """A server without TLS gets no password where TLS is configured."""
     with pytest.raises(StoreError, match="does not offer TLS"):

@@ -6,6 +6,7 @@ import base64
 import calendar
 import contextlib
 import json
+import os
 import re
 import socket
 import ssl
@@ -197,6 +198,17 @@ class TestTls:
             environment = {**server.endpoint.environment(), "AWS_CA_BUNDLE": str(authority)}
             with pytest.raises(StoreError, match=re.escape(str(mine))) as caught:
                 station.store(environment, engine, bucket="bucket", client_certificate_file=str(mine))
+        assert (caught.value.scope, caught.value.origin) == (Scope.DESTINATION, Origin.CERTIFICATE)
+
+    @pytest.mark.parametrize("key", ["AWS_CA_BUNDLE", "client_certificate_file"])
+    def test_certificates_in_a_pipe(self, engine: str, station: Station, tmp_path: Path, key: str) -> None:
+        """Nobody waits for whoever may write it."""
+        os.mkfifo(tmp_path / "pipe")
+        with RawServer(lambda request, connection: request.good(), tls=tls_context(tmp_path)[0]) as server:
+            environment, options = server.endpoint.environment(), {"bucket": "bucket"}
+            (environment if key == "AWS_CA_BUNDLE" else options)[key] = str(tmp_path / "pipe")
+            with pytest.raises(StoreError, match="cannot be used: Is a named pipe") as caught:
+                station.store(environment, engine, **options)
         assert (caught.value.scope, caught.value.origin) == (Scope.DESTINATION, Origin.CERTIFICATE)
 
     @pytest.mark.parametrize("by_name", [False, True])

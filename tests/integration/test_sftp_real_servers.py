@@ -129,6 +129,14 @@ def test_a_key_that_the_server_does_not_know(bench: Bench, tmp_path: Path) -> No
     assert str(stranger) in caught.value.hint
 
 
+def test_a_key_that_is_a_pipe(bench: Bench, tmp_path: Path) -> None:
+    """Nobody waits for whoever may write it."""
+    os.mkfifo(tmp_path / "key")
+    with pytest.raises(StoreError, match="cannot be used: is a named pipe") as caught:
+        bench.new_store(private_key_file=str(tmp_path / "key")).open()
+    assert caught.value.code == "PrivateKeyUnusable"
+
+
 def test_a_key_with_a_passphrase(bench: Bench, here: Here, tmp_path: Path) -> None:
     """Its passphrase opens it; without, or with another one, the sentence names the file and not the passphrase."""
     locked = tmp_path / "locked"

@@ -9,7 +9,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from s3_uploader.core.errors import lacks_descriptors
+from s3_uploader.core.errors import Scope, StoreError, lacks_descriptors
+from s3_uploader.core.files import open_at_once
+from s3_uploader.core.origins import Origin
+from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers import server as file_servers
 from s3_uploader.stores.file_servers.base import insist_on_descriptors
 from s3_uploader.stores.ftp.control import Control, raise_for
@@ -236,11 +239,21 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     try:
         # Without one OpenSSL would trust nobody, and not say why.
         insist_on_descriptors(1)
+        if ca_file is not None:
+            open_at_once(ca_file).close()  # the library would wait for the writer of a named pipe
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        if not lacks_descriptors(error):
+        if lacks_descriptors(error):
+            raise _lost(error) from error
+        if ca_file is None:
             raise
-        raise _lost(error) from error
+        raise StoreError(
+            f"The certificates in {shown_name(ca_file)} cannot be used: {os_reason(error)}.",
+            code="InvalidCaBundle",
+            origin=Origin.CERTIFICATE,
+            scope=Scope.DESTINATION,
+            hint="Correct ca_file. It holds the certificates of those who sign the server's, in PEM.",
+        ) from None
 
 
 def _lost(error: OSError) -> Lost:

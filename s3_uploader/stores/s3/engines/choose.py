@@ -65,9 +65,10 @@ def other_engine(
         return None
     from s3_uploader.stores.s3.engines.boto3 import Boto3Engine
 
-    if access.endpoint.client_certificate_file is not None:
+    ca_file = access.endpoint.ca_file if access.endpoint.tls else None
+    if ca_file is not None or access.endpoint.client_certificate_file is not None:
         from s3_uploader.stores.s3.engines.tls import make_tls_context
 
-        # botocore would ask for the passphrase of a key at the terminal.
-        make_tls_context(None, access.endpoint.client_certificate_file)
+        # botocore would ask for the passphrase of a key at the terminal, and wait for a named pipe.
+        make_tls_context(ca_file, access.endpoint.client_certificate_file)
     return Boto3Engine(access=access, settings=settings)
