@@ -9,6 +9,7 @@ from collections.abc import Callable
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.stores.base import ignore
 from s3_uploader.stores.local import files as local_files
+from s3_uploader.stores.local.errors import allowing
 
 _WORTH_A_NOTE_BYTES = 1 << 30
 _WORTH_A_NOTE_SECONDS = 60.0
@@ -88,10 +89,9 @@ def _round_trip(path: str, root: int, now: float, stored: Callable[[str], None])
             except FileNotFoundError:
                 continue
             except OSError as error:
+                fact = f"the test file {file_name} cannot be removed: {error.strerror}"
                 findings.append(
-                    Finding(
-                        Severity.WARNING, path, f"the test file {file_name} cannot be removed: {error.strerror}", ""
-                    )
+                    _problem(path, fact, f"No file could get its final name there. {allowing(error)}".rstrip())
                 )
     return findings
 

@@ -44,12 +44,20 @@ def translated(error: OSError, address: str) -> StoreError:
         return KeyRefused(f"{address} is not a name that this file system accepts: {reason_of(error)}.")
     if error.errno == errno.EISDIR:
         return ConflictError(f"{address} is a directory.")
-    hint = "Make room there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    hint = "Make room there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else allowing(error)
     if error.errno in _DESTINATION_ERRORS:
         return StoreError(message, code=code_of(error), scope=Scope.DESTINATION, hint=hint, origin=origin_of(error))
     if is_of_the_size_limit(error):
         hint = RAISE_SIZE_LIMIT
     return StoreError(message, code=code_of(error), hint=hint, origin=_origin_of_one(error))
+
+
+def allowing(error: OSError) -> str:
+    """The remedy for a right that is missing in the archive; empty if none is."""
+    if error.errno == errno.EPERM:
+        # An append-only directory takes new files, but no file can be renamed or removed there.
+        return "Let this program's user rename and remove files there (lsattr shows whether an attribute forbids it)."
+    return "Let this program's user write there." if error.errno == errno.EACCES else ""
 
 
 def _origin_of_one(error: OSError) -> Origin:

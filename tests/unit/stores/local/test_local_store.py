@@ -608,6 +608,27 @@ def test_check(archive: Path, tmp_path: Path) -> None:
     assert missing.severity is Severity.ERROR
 
 
+def test_an_append_only_directory(
+    store: LocalStore, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where files can be made and neither renamed nor removed, none can be stored: check and each upload say why."""
+
+    def refuse(*names: object, **directories: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr(os, "unlink", refuse)
+        forbidden.setattr(os, "rename", refuse)
+        forbidden.setattr(local_files, "rename_without_replacing", refuse)
+        upload = begin(store, tmp_path, "key", b"content").exception(10)
+        findings = LocalStore(path=str(archive)).check(now=time.time())
+    assert isinstance(upload, StoreError)
+    assert "lsattr" in upload.hint
+    wrong = [found for found in findings if found.severity is Severity.ERROR and "cannot be removed" in found.fact]
+    assert len(wrong) == 2
+    assert all("lsattr" in found.meaning for found in wrong)
+
+
 class TestFewDescriptors:
     @pytest.fixture
     def failing(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
