@@ -418,6 +418,29 @@ def test_sizes_that_are_late_or_wrong(
         assert server.files()["a"] == b"content" * 100
 
 
+@pytest.mark.parametrize("temporary_names", ["auto", "none"])
+@pytest.mark.parametrize("without", [(), ("MLST", "MLSD")])
+def test_the_size_of_one_file_is_denied(
+    root: Path, begin: Begin, without: tuple[str, ...], temporary_names: str
+) -> None:
+    """A file that the user may not look at is there. It is not replaced, whether it comes first or later in a run."""
+    (root / "there").write_bytes(b"theirs")
+
+    def deny(session: OddSession, command: str, argument: bytes) -> bool:
+        if command == "SIZE" and argument.endswith(b"/there"):
+            session.say("550 /there: Permission denied")
+            return True
+        return False
+
+    odd = Oddities(before=deny, refuses=dict.fromkeys(without, "500 unknown"))
+    with odd_ftp_server(root, odd) as server, opened(server, temporary_names=temporary_names) as store:
+        for other in ("a", "b"):
+            with pytest.raises(ConflictError):
+                begin(store, "there", b"ours").result(60)
+            begin(store, other, b"x").result(60)
+        assert server.files() == {"there": b"theirs", "a": b"x", "b": b"x"}
+
+
 def test_store_beside_what_is_there(root: Path, begin: Begin) -> None:
     """Where the server keeps old files and stores new ones beside them, each file still arrives under its own name."""
     odd = Oddities(stores_beside=True)

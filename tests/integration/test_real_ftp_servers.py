@@ -116,6 +116,24 @@ def test_pure_ftpd(put: Put, options: tuple[str, ...]) -> None:
         assert server.files() == expected
 
 
+def test_pure_ftpd_does_not_list_everything(put: Put) -> None:
+    """That a name is missing in a listing that was cut off does not mean that it is the name of another file."""
+    server = PureFtpd("-L", "3:8")
+    keys = [f"name {number}" for number in range(8)]
+    with running(server), opened(server) as store:
+        for key in keys:
+            put(store, key, key.encode())
+        assert all(put(store, key, key.encode()).already_there for key in keys)
+        with pytest.raises(ConflictError, match="exists already with other content"):
+            put(store, keys[-1], b"other")
+        inventory = new_store(server).inventory()
+        inventory.open()
+        assert len(list(inventory.entries("", wanted=str))) == 3  # an audit looks up each that is not among them
+        assert all(inventory.look(key, content=False) for key in keys)
+        inventory.close()
+        assert server.files() == {key: key.encode() for key in keys}
+
+
 def test_pure_ftpd_makes_deep_directories(put: Put) -> None:
     """It lets each look for a directory that is missing wait for a second, and hangs up after many."""
     server = PureFtpd()

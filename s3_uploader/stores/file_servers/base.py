@@ -142,6 +142,7 @@ class FileSession(Protocol):
     :ivar remaining: seconds that the current user of the session has left; no wait is longer.
     :ivar base: the absolute path of the directory that files are stored in.
     :ivar step: how far the login got: ``connect`` first, ``ready`` at the end.
+    :ivar was_cut_off: the server says that its last listing is not complete.
     """
 
     protocol: str
@@ -149,6 +150,7 @@ class FileSession(Protocol):
     last_used: float
     base: str
     step: str
+    was_cut_off: bool
 
     @property
     def usable(self) -> bool:

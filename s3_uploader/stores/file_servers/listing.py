@@ -219,7 +219,7 @@ def _list(session: FileSession, budget: _Budget, path: str, address: str) -> lis
         if refused.is_absence:
             return []  # removed since its parent was listed, or it never existed
         raise
-    if not whole:
+    if not whole and not session.was_cut_off:  # what a listing does not show is looked up on its own anyway
         raise CannotList(
             f"The listing of {shown_name(address)} on the {session.protocol} server does not end.", code="Endless"
         )

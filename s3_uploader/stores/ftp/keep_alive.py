@@ -36,7 +36,7 @@ class KeepAlive:
             self._connection.live().send("NOOP", seconds=self._connection.limit())
             self._said += 1
 
-    def end(self, *, at_most: float | None = None) -> None:
+    def end(self, *, at_most: float | None = None) -> str:
         """Read the reply to the transfer.
 
         :raises Refused: if the server refuses what it received, or says that it could not send everything.
@@ -47,6 +47,7 @@ class KeepAlive:
         raise_for(reply, "")
         if reply[0] != "2":
             raise self._connection.live().out_of_step(reply)
+        return reply
 
     def _first_of_transfer(self, at_most: float | None) -> str:
         for _ in range(self._said + 1):

@@ -41,6 +41,7 @@ _TOO_MANY = re.compile(
     r"limit\b.{0,20}\b(?:reached|exceeded)|try (?:again )?later)\b",
     re.I,
 )
+_DENIED = re.compile(r"\b(?:denied|forbidden|not (?:permitted|allowed|authorized)|no (?:permission|access))\b", re.I)
 _PASSWORD = re.compile(r"\b(?:attempts|failures|failed|incorrect|invalid|password)\b", re.I)
 _ORIGINS = {
     **dict.fromkeys((430, 530, 532), Origin.CREDENTIALS),
@@ -79,6 +80,11 @@ class Refused(file_servers.Refused):
     def is_absence(self) -> bool:
         """The replies to MLSD for a missing directory; pyftpdlib uses 501, as for a wrong argument."""
         return self.code in (450, 501, 550, 553)
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether the reply says that something may not be done, by its words: 550 is a file that is missing, too."""
+        return _DENIED.search(self.reply) is not None
 
     @property
     def may_be_the_name(self) -> bool:

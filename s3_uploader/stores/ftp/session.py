@@ -40,8 +40,9 @@ class Session(TransferConnection):
                 reply = self.command(f"{command} {wire(path)}")
             except Refused as refused:
                 if refused.code in _ABSENT:
-                    # 450 is a file that is busy, or none.
-                    if not (thoroughly or refused.is_for_now):
+                    # 450 is a file that is busy, or none. One that this user may not look at is there.
+                    is_unclear = refused.is_for_now or (refused.is_denial and self.learned.sees)
+                    if not (thoroughly or is_unclear):
                         return None
                     denied.append(command)
                 elif refused.code in UNKNOWN_COMMAND:

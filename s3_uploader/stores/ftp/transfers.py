@@ -34,6 +34,8 @@ class TransferConnection(CommandConnection):
     ) -> None:
         super().__init__(settings, remaining=remaining, learned=learned)
         self._data: DataConnection | None = None
+        self._done = ""
+        self.was_cut_off = False
 
     def store(self, path: str, chunks: Iterable[bytes], *, command: str = "STOR") -> None:
         """Send a file. An error from ``chunks`` ends the transfer and is raised; the bytes already sent stay."""
@@ -97,7 +99,9 @@ class TransferConnection(CommandConnection):
         if not whole and not self.usable:
             # An endless listing that cannot be stopped is requested only once in a run.
             self.learned.lacks.update(("MLSD", "LIST", ENDLESS))
-        return lines.end() and whole
+        # Pure-FTPd lists 10,000 files of a directory if nothing else is configured.
+        self.was_cut_off = whole and "truncated" in self._done.lower()
+        return lines.end() and whole and not self.was_cut_off
 
     def interrupt(self) -> None:
         """Make every current and later blocking call of the session fail. May be called on any thread."""
@@ -130,7 +134,7 @@ class TransferConnection(CommandConnection):
             self._skip_reply(words)
             raise
         self._close_data()
-        words.end()
+        self._done = words.end()
 
     def _open_data(self, command: str, *, begin: int = 0) -> DataConnection:
         control = self.live()

@@ -43,6 +43,7 @@ class SftpConnection:
     """
 
     protocol = "SFTP"
+    was_cut_off = False
 
     def __init__(
         self, settings: Settings, *, loop: LoopThread, remaining: Callable[[], float], learned: Learned | None = None
