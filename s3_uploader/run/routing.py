@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -19,7 +18,7 @@ _MOST_LOCATIONS = 10_000
 _COMPRESSION_DEFAULTS = {"gzip": (".gz", 6), "zstd": (".zst", 3)}
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True):
     """The key and options of one file."""
 
     key: str

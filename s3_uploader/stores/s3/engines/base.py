@@ -37,8 +37,8 @@ MOTO = "moto.core.models"
 CONTENT_RANGE = r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)"
 """The value of the header Content-Range."""
 _XML_LEAF = rb"<(?:\w+:)?(\w+)>([^<]*)</"
-_XML_ROOT = re.compile(rb"<(?:[\w.-]+:)?([\w.-]+)")
-_BLANKS = re.compile(rb"\s*")
+_XML_ROOT = rb"<(?:[\w.-]+:)?([\w.-]+)"
+_BLANKS = rb"\s*"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _XML_ENTITY = "&(#x?[0-9a-fA-F]+|\\w+);"
 _XML_NAMES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
@@ -187,7 +187,7 @@ def xml_root(body: bytes) -> str:
     """
     at = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
     while True:
-        blanks = _BLANKS.match(body, at)
+        blanks = re.compile(_BLANKS).match(body, at)
         at = at if blanks is None else blanks.end()
         if body.startswith(b"<!--", at):
             end = b"-->"
@@ -199,7 +199,7 @@ def xml_root(body: bytes) -> str:
         if found < 0:
             return ""
         at = found + len(end)
-    root = _XML_ROOT.match(body, at)
+    root = re.compile(_XML_ROOT).match(body, at)
     return "" if root is None else root[1].decode("utf-8", "replace")
 
 
