@@ -12,7 +12,14 @@ import msgspec
 
 from s3_uploader.config.schema import Config
 from s3_uploader.core.control import Clock, StopRequest
-from s3_uploader.core.errors import LockHeld, NotMounted, SpoolError, StateError
+from s3_uploader.core.errors import (
+    FAILING_DISK,
+    LockHeld,
+    NotMounted,
+    SpoolError,
+    StateError,
+    is_of_a_failing_disk,
+)
 from s3_uploader.core.events import Emit, Notice, RunFinished, RunStarted
 from s3_uploader.core.model import RunCounters, RunEnd, RunReport, overdue
 from s3_uploader.core.text import shown_duration, shown_name
@@ -67,6 +74,11 @@ def run_once(
 
                 step_aside(place, held, context, started_at)
                 return empty_report(config, RunEnd.LOCKED, started_at, clock.monotonic() - began, message=str(held))
+            except OSError as error:
+                if not is_of_a_failing_disk(error):
+                    raise
+                fact = f"base_dir {place.root.base_dir} cannot be locked: {error.strerror}."
+                raise SpoolError(fact, hint=FAILING_DISK) from error
             try:
                 return _locked_run(place, context, max_runtime_seconds, lock)
             finally:

@@ -22,7 +22,7 @@ import msgspec
 
 from s3_uploader.core import procfs
 from s3_uploader.core.control import Latch, ask_aside
-from s3_uploader.core.errors import DEAD_MOUNT, NotMounted, SpoolError, StateError, is_of_a_failing_disk
+from s3_uploader.core.errors import DEAD_MOUNT, FAILING_DISK, NotMounted, SpoolError, StateError, is_of_a_failing_disk
 from s3_uploader.core.files import open_at_once, replace_file
 from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.procfs import Mount, file_system_at, is_local, mount_of
@@ -126,7 +126,7 @@ class KnownMounts:
             if now is None:
                 if before is not None and not before.is_root and directory.must_be_mount is not False:
                     fact = (
-                        "is on a file system that /proc/self/mountinfo does not show"
+                        "is on a file system that fails, or that /proc/self/mountinfo does not show"
                         if os.path.isdir(directory.path)
                         else "is not there"
                     )
@@ -231,6 +231,8 @@ def file_system_of(path: str) -> FileSystem | None:
             is_root=root.device == mount.device,
             identity=_identity(mount, descriptor),
         )
+    except OSError:
+        return None  # a failing disk must not be remembered as one without a name
     finally:
         os.close(descriptor)
 
@@ -293,8 +295,14 @@ def refuse_read_only(root: SpoolRoot) -> None:
     """Refuse a spool from which nothing at all can be removed.
 
     :raises ReadOnlySpool: if its file system is mounted read-only.
+    :raises SpoolError: if its file system does not say so.
     """
-    if os.fstatvfs(root.descriptor).f_flag & os.ST_RDONLY:
+    try:
+        is_read_only = os.fstatvfs(root.descriptor).f_flag & os.ST_RDONLY
+    except OSError as error:
+        hint = FAILING_DISK if is_of_a_failing_disk(error) else ""
+        raise SpoolError(f"base_dir {root.base_dir} does not answer: {error.strerror}.", hint=hint) from error
+    if is_read_only:
         raise ReadOnlySpool(
             f"base_dir {root.base_dir} lies on a file system that is read-only, so nothing can be removed from it.",
             hint="Mount it writable (a disk with errors is made read-only: `dmesg` shows them), or set "

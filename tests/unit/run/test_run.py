@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from s3_uploader import config
 from s3_uploader.core.control import ScanTrigger
+from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.events import Event, Notice
 from s3_uploader.run.context import RunContext
 from s3_uploader.run.run import run_once
@@ -42,6 +44,21 @@ def test_no_store_is_made_before_there_is_a_file_to_ship(settings: config.Config
 
     report = run_once(settings, RunContext(emit=lambda event: None, make_store=make_store))
     assert (report.exit_code, report.left, report.destination) == (0, {"fresh": 1}, "bucket")
+
+
+@pytest.mark.parametrize("call", ["flock", "fstatvfs"])
+def test_a_spool_whose_disk_fails_before_the_lock(
+    settings: config.Config, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The error names the spool and its disk."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(fcntl if call == "flock" else os, call, fail)
+    with pytest.raises(SpoolError, match=f"base_dir {settings.base_dir} .*: Stale file handle") as caught:
+        run_once(settings, RunContext(emit=lambda event: None))
+    assert "may be failing" in caught.value.hint
 
 
 def test_events_of_the_first_scan_are_kept(settings: config.Config) -> None:
