@@ -74,7 +74,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
             since=since,
             until=until,
             match=options.match,
-            location=options.location,
+            # A shell completes the name of a directory with a slash.
+            location=None if options.location is None else options.location.removesuffix("/"),
             limit=options.limit if isinstance(options, HistoryOptions) else None,
         )
 
@@ -191,7 +192,8 @@ def _is_selected(row: FailingRow, selection: Selection) -> bool:
         return False
     if selection.until is not None and row.last_failed_at >= selection.until:
         return False
-    if selection.location is not None and not row.path.startswith(f"{selection.location}/"):
+    directory, slash, _ = row.path.partition("/")
+    if selection.location not in (None, directory if slash else ""):
         return False
     return selection.match is None or any(matches(name, selection.match) for name in (row.path, row.key))
 

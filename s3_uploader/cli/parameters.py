@@ -99,7 +99,10 @@ Until = Annotated[str | None, Parameter(names=("--until",), metavar="TIME", help
 Match = Annotated[
     str | None, Parameter(names=("--match",), metavar="GLOB", help="Only paths or keys that match, e.g. 'bedroom/*'.")
 ]
-Location = Annotated[str | None, Parameter(names=("--location",), metavar="NAME", help="Only this location.")]
+Location = Annotated[
+    str | None,
+    Parameter(names=("--location",), metavar="NAME", help="Only this location: the first directory of the paths."),
+]
 Ledgers = Annotated[
     tuple[str, ...],
     Parameter(

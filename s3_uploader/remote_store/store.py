@@ -130,12 +130,18 @@ class RemoteStore(ObjectMethods):
     def read(
         self, remote_name: RemoteName, local_name: LocalName, *, progress: Progress | None = None
     ) -> tuple[bool, dict[str, str]]:
-        """Download an object. Returns whether that succeeded, and the object's metadata.
+        """Download an object.
 
         The file gets its name only when it is complete; on failure an existing file is unchanged. Before the same
         connection deletes or replaces the object, the file is synced to the disk.
 
         :param progress: called on this thread with the number of bytes received, and the total.
+        :returns: whether that succeeded, and the object's metadata: names in lower case, with ``x-amz-meta-``. On
+            failure it is empty, and :attr:`last_error` has the cause.
+        :raises RemoteStoreError: with ``raise_errors``, if the object does not exist, cannot be read, or does not match
+            its ETag or checksum.
+        :raises OSError: if the local file cannot be written.
+        :raises ValueError: if the name has no bucket, and there is no default one.
         """
         from s3_uploader.remote_store.local_files import written_whole
         from s3_uploader.remote_store.reading import read_object

@@ -146,7 +146,7 @@ class TestHistory:
         }
         (row,) = csv.DictReader(io.StringIO(shipped.run("history", "--totals", "day", "--format", "csv").stdout))
         assert (row["files"], row["bytes"], "location" in row) == ("4", "400", False)
-        table = shipped.run("history", "--totals", "location", "--location", "bedroom")
+        table = shipped.run("history", "--totals", "location", "--location", "bedroom/")
         assert table.stdout.splitlines()[1].split() == ["2", "200", "B", "bedroom"]
         assert table.stderr == "2 files, 200 B.\n"
 
@@ -182,6 +182,8 @@ class TestHistory:
         count, row = csv.DictReader(io.StringIO(finished.stdout))
         assert (count["location"], count["failed_uploads"]) == ("attic", "1")
         assert row["path"] == "attic/2020/11/29/20/50-topic.dat"
+        assert site.run("history", "--failed", "--location", "attic/", "--format", "csv").stdout == finished.stdout
+        assert site.run("history", "--failed", "--location", "attic/2020", "--json").stdout == ""  # no location
         table = site.run("history", "--failed").stdout
         assert "exists already with other content" in table
         assert r"Conflict, bed\\room" in table  # a name, escaped like the others
