@@ -298,6 +298,11 @@ class _Merger:
                 hint="A ledger is damaged; nothing was changed.",
                 code="Damaged",
             )
+        # What failed in a share may have been shipped since by one of another division, which knew nothing of it.
+        execute(
+            "DELETE FROM main.failing WHERE path IN (SELECT shipped.path FROM main.shipped CROSS JOIN main.failing"
+            " ON failing.path = shipped.path WHERE shipped.shipped_at > failing.last_failed_at)"
+        )
         only = dict(execute("SELECT source, count(*) FROM scratch.picked WHERE ledgers = 1 GROUP BY source").fetchall())
         held = dict(execute("SELECT source, count(*) FROM scratch.files GROUP BY source").fetchall())
         return Merged(

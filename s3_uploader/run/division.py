@@ -144,9 +144,9 @@ class Division:
             destination=msgspec.structs.replace(destination, max_concurrency=connections),
         )
 
-    def layout(self, of: int, *, done: Sequence[int] = ()) -> Layout:
-        """The leader's view of the spool."""
-        return build_layout(self.config(0, of), also=[self.share(number, of) for number in done])
+    def layout(self, of: int, *, own: int = 0, done: Sequence[int] = ()) -> Layout:
+        """A process's view of the spool, by default the leader's."""
+        return build_layout(self.config(own, of), also=[self.share(number, of) for number in done])
 
     def task(self, number: int, of: int) -> Task:
         """The task of a worker."""

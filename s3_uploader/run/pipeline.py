@@ -178,7 +178,7 @@ class Pipeline:
             self._stop.unsubscribe(self._flight.wake)
             if self._workers is not None:
                 self._stop.unsubscribe(self._workers.stop)
-                self._workers.conclude(self._settlement)
+                self._workers.conclude(self._settlement, self._scan)
             if self._scan_trigger is not None:
                 self._scan_trigger.unsubscribe(self._flight.wake)
             self._abandon_in_flight()

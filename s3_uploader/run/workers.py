@@ -29,7 +29,7 @@ from s3_uploader.core.model import (
 )
 from s3_uploader.core.origins import Origin, recalled
 from s3_uploader.core.text import shown_duration
-from s3_uploader.run.scan import Ending
+from s3_uploader.run.scan import Ending, SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.run.worker_pipe import GO, LAST, LOOK, OVER, READY, STOP, Outcome, Task
 from s3_uploader.spool.layouts.base import Layout
@@ -69,10 +69,11 @@ class Plan(Protocol):
     def task(self, number: int, of: int) -> Task:
         """The task of a process by its number, from 1 on; 0 is the leader."""
 
-    def layout(self, of: int, *, done: Sequence[int] = ()) -> Layout:
-        """The leader's view of the spool while workers have the rest.
+    def layout(self, of: int, *, own: int = 0, done: Sequence[int] = ()) -> Layout:
+        """A process's view of the spool while others have the rest.
 
-        :param done: the numbers of workers that have ended, whose shares the leader has as well.
+        :param own: the number of the process, by default the leader's.
+        :param done: the numbers of workers that have ended, whose shares it has as well.
         """
 
 
@@ -114,6 +115,7 @@ class Workers:
         self._start_until = 0.0
         self._turned_at = 0.0
         self.lost: list[Worker] = []
+        self._unread: set[int] = set()
         self.has_lost_any = False
 
     # ---------------------------------------------------------------------------------------------- the begin
@@ -165,7 +167,9 @@ class Workers:
         """Let all workers begin; no file of their shares may be in flight here. Returns the leader's share."""
         self._begun = True
         self._turned_at = time.monotonic()
-        self.lost += [worker for worker in self._workers if worker.is_over]
+        for worker in self._workers:
+            if worker.is_over:
+                self._miss(worker)
         self._order(GO)
         return self._plan.layout(self.of)
 
@@ -221,6 +225,7 @@ class Workers:
         if not self._begun:
             return whole
         done = [number for number, worker in enumerate(self._workers, start=1) if worker.is_over]
+        self._unread.clear()
         self._forget_left()
         return self._plan.layout(self.of, done=done)
 
@@ -304,8 +309,12 @@ class Workers:
             )
         )
         if self._begun:
-            self.lost.append(worker)
+            self._miss(worker)
             self.has_lost_any = True
+
+    def _miss(self, worker: Worker) -> None:
+        self.lost.append(worker)
+        self._unread.add(self._workers.index(worker) + 1)
 
     # ---------------------------------------------------------------------------------------------- the end
 
@@ -330,6 +339,7 @@ class Workers:
             return False
         self._forget_left()
         self.lost.clear()
+        self._unread.clear()
         return True
 
     def _forget_left(self) -> None:
@@ -337,8 +347,15 @@ class Workers:
             if worker.outcome is not None:
                 worker.outcome.counters.begin_scan()
 
-    def conclude(self, settlement: Settlement) -> None:
-        """Kill the remaining workers, and add up all results; files in flight stay in the spool."""
+    def conclude(self, settlement: Settlement, scan: SpoolScan) -> None:
+        """Kill the remaining workers, and add up all results; files in flight stay in the spool.
+
+        What dead workers have left is counted here, if the run was ended before the leader looked there.
+        """
+        if self._unread:
+            own, *more = sorted(self._unread)
+            scan.layout = self._plan.layout(self.of, own=own, done=more)
+            scan.count_rest(scan.begin())
         for worker in self._workers:
             worker.end()
             outcome = worker.outcome

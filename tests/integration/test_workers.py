@@ -380,14 +380,21 @@ def test_a_destination_that_refuses_ends_all_processes(site: Site) -> None:
     assert [problem["cause"] for problem in problems] == ["credentials"]
 
 
-def test_what_is_left_is_counted_by_all(site: Site) -> None:
-    """A run whose time is over before everything is shipped tells, like one of one process, how many files wait."""
+@pytest.mark.parametrize("is_killed", [False, True], ids=["", "killed"])
+def test_what_is_left_is_counted_by_all(site: Site, is_killed: bool) -> None:
+    """A run whose time is over before everything is shipped tells, like one of one process, how many files wait.
+
+    The files of a worker that was killed meanwhile are among them.
+    """
     site.fill(1500)
     process = site.start("run", "--log-format", "json", "--max-runtime", "8")
-    at_work(site, process)
+    workers = at_work(site, process)
+    if is_killed:
+        os.kill(workers[0], signal.SIGKILL)
     code, errors = site.wait(process)
     report = json.loads(errors.splitlines()[-1])["report"]
     assert (code, report["ended_by"]) == (0, "budget"), errors
+    assert report["left"] == {"postponed": len(site.left())}
     assert report["backlog"] == len(site.left()) > FILES
 
 

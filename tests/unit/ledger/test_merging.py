@@ -204,6 +204,17 @@ def test_what_waits_and_what_was_kept(tmp_path: Path) -> None:
         assert ledger.remembers("b", PRINT, destination="bucket")
 
 
+def test_what_failed_and_was_shipped_since(tmp_path: Path) -> None:
+    """A file that failed in one share, and was shipped by one of another division later, is not failing any more."""
+    one = ledger_at(tmp_path / "a", [shipped("changed", shipped_at=NOW - 1)])
+    with Ledger.open(one) as ledger:
+        ledger.commit_batch(failed=[failing("shipped", last_failed_at=NOW), failing("changed", last_failed_at=NOW)])
+    other = ledger_at(tmp_path / "b", [shipped("shipped", shipped_at=NOW + 60)])
+    merge(one, [other])
+    with Ledger.open_readonly(one) as ledger:
+        assert [row.path for row in ledger.failing_rows()] == ["changed"]
+
+
 def test_ledgers_of_its_own_are_removed(tmp_path: Path) -> None:
     """The ledger of a share is removed when its rows are merged; other files beside it stay."""
     one = ledger_at(tmp_path, [shipped("a")])

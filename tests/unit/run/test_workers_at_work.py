@@ -35,7 +35,7 @@ class Plan:
         """See :class:`workers.Plan`."""
         return SimpleNamespace(config=SimpleNamespace(share=f"{number}/{of}"))  # type: ignore[return-value]
 
-    def layout(self, of: int, *, done: Sequence[int] = ()) -> Layout:
+    def layout(self, of: int, *, own: int = 0, done: Sequence[int] = ()) -> Layout:
         """See :class:`workers.Plan`."""
         return None  # type: ignore[return-value]
 
@@ -205,7 +205,7 @@ class ReadyWorkers:
         """See :class:`Workers`."""
         return whole
 
-    def conclude(self, settlement: object) -> None:
+    def conclude(self, settlement: object, scan: object) -> None:
         """See :class:`Workers`."""
 
 

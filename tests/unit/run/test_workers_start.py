@@ -27,7 +27,7 @@ class Plan:
         """See :class:`workers.Plan`."""
         raise AssertionError("a worker was about to be started")
 
-    def layout(self, of: int, *, done: Sequence[int] = ()) -> Layout:
+    def layout(self, of: int, *, own: int = 0, done: Sequence[int] = ()) -> Layout:
         """See :class:`workers.Plan`."""
         raise AssertionError("the run was about to be divided")
 
