@@ -169,7 +169,6 @@ class Pipeline:
                 self._answers.blame.close_doubts()
             self._settlement.commit()
             self._answers.heed_refusal()
-            self._scan.count_rest(self._rest, (*self._deferral.failed, *self._deferral.unplain))
         except StateError as error:
             self.ending.abandon(RunEnd.STATE, error)
             if self._intake.store_is_open:
@@ -184,6 +183,7 @@ class Pipeline:
             self._abandon_in_flight()
             self._flight.hand_back_loop()
             self._settlement.abandon()
+        self._scan.count_rest(self._rest, (*self._deferral.failed, *self._deferral.unplain))
         return self.ending.report(
             self._scan.counters,
             base_dir=self._scan.root.base_dir,

@@ -6,6 +6,7 @@ the run ended (:class:`Ending`), is its report.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from s3_uploader.core.control import Clock, StopRequest, why_settling
-from s3_uploader.core.errors import FAILING_DISK, StateError, StoreError
+from s3_uploader.core.errors import FAILING_DISK, StateError, StoreError, UploaderError
 from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Notice
 from s3_uploader.core.model import Candidate, Left, RunCounters, RunEnd, RunReport, Untouchable
 from s3_uploader.core.origins import of_every_file
@@ -385,11 +386,13 @@ class SpoolScan:
         until = self._clock.monotonic() + _COUNT_SECONDS
         for candidate in others:
             self.counters.count_left(Left.POSTPONED, candidate)
-        for found in scan:
-            if not isinstance(found, NoCandidate):
-                self.counters.count_left(Left.POSTPONED, found)
-            if self._clock.monotonic() >= until:
-                return
+        # What cannot be read, because too many files are open for example, is not counted.
+        with contextlib.suppress(OSError, UploaderError):
+            for found in scan:
+                if not isinstance(found, NoCandidate):
+                    self.counters.count_left(Left.POSTPONED, found)
+                if self._clock.monotonic() >= until:
+                    return
 
     def _skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
         self.leftovers.skip(names, name, reason, detail)

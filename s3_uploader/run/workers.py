@@ -115,7 +115,7 @@ class Workers:
         self._start_until = 0.0
         self._turned_at = 0.0
         self.lost: list[Worker] = []
-        self._unread: set[int] = set()
+        self._read: set[int] = set()
         self.has_lost_any = False
 
     # ---------------------------------------------------------------------------------------------- the begin
@@ -167,9 +167,7 @@ class Workers:
         """Let all workers begin; no file of their shares may be in flight here. Returns the leader's share."""
         self._begun = True
         self._turned_at = time.monotonic()
-        for worker in self._workers:
-            if worker.is_over:
-                self._miss(worker)
+        self.lost += [worker for worker in self._workers if worker.is_over]
         self._order(GO)
         return self._plan.layout(self.of)
 
@@ -225,7 +223,7 @@ class Workers:
         if not self._begun:
             return whole
         done = [number for number, worker in enumerate(self._workers, start=1) if worker.is_over]
-        self._unread.clear()
+        self._read = set(done)
         self._forget_left()
         return self._plan.layout(self.of, done=done)
 
@@ -309,12 +307,8 @@ class Workers:
             )
         )
         if self._begun:
-            self._miss(worker)
+            self.lost.append(worker)
             self.has_lost_any = True
-
-    def _miss(self, worker: Worker) -> None:
-        self.lost.append(worker)
-        self._unread.add(self._workers.index(worker) + 1)
 
     # ---------------------------------------------------------------------------------------------- the end
 
@@ -339,7 +333,7 @@ class Workers:
             return False
         self._forget_left()
         self.lost.clear()
-        self._unread.clear()
+        self._read = set(range(1, self.of))
         return True
 
     def _forget_left(self) -> None:
@@ -350,18 +344,20 @@ class Workers:
     def conclude(self, settlement: Settlement, scan: SpoolScan) -> None:
         """Kill the remaining workers, and add up all results; files in flight stay in the spool.
 
-        What dead workers have left is counted here, if the run was ended before the leader looked there.
+        What those have left that did not live to count it is counted here, unless the leader has looked there.
         """
-        if self._unread:
-            own, *more = sorted(self._unread)
-            scan.layout = self._plan.layout(self.of, own=own, done=more)
-            scan.count_rest(scan.begin())
-        for worker in self._workers:
+        unread = []
+        for number, worker in enumerate(self._workers, start=1):
             worker.end()
             outcome = worker.outcome
+            if outcome is None and number not in self._read:
+                unread.append(number)
             _absorb(self._counters, worker.counters if outcome is None else outcome.counters)
             for bucket, uploads in ({} if outcome is None else outcome.failures).items():
                 settlement.failed_uploads[bucket] += uploads
+        if self._begun and unread:
+            scan.layout = self._plan.layout(self.of, own=unread[0], done=unread[1:])
+            scan.count_rest(scan.begin())
 
     def tell_sightings(self, sightings: Sightings) -> None:
         """Add what workers have seen of files whose writers may be on other hosts."""

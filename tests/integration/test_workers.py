@@ -583,13 +583,15 @@ def test_a_full_disk_under_the_ledger(site: Site, tmp_path: Path) -> None:
         pytest.skip("this user may not mount anything here")
     try:
         site.settings["state_dir"] = str(state)
-        process = site.start("run", "--quiet")
+        process = site.start("run", "--log-format", "json")
         at_work(site, process)
         code, errors = site.wait(process)
         assert code == 1, errors
         assert "Traceback" not in errors
         site.check_nothing_lost()
         assert site.left()
+        # Also those of the processes that the leader has ended.
+        assert json.loads(errors.splitlines()[-1])["report"]["backlog"] == len(site.left())
         subprocess.run(["mount", "-o", "remount,size=50m", str(state)], check=True)
         site.server.latency_seconds = 0.0
         code, _, errors = site.run("run", "--quiet")

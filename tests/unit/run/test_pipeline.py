@@ -1454,6 +1454,21 @@ class TestState:
         harness.records.broken = False
         assert harness.run().already_there == 2
 
+    def test_what_was_not_reached_is_counted(self, harness: Harness) -> None:
+        """The report, and with it the metrics until there is room again, tell how many files wait."""
+        for number in range(50):
+            harness.write(f"{number:02}")
+
+        def slow(store: FakeStore, put: Put) -> None:
+            harness.records.broken = put.key == "05"
+            harness.clock.seconds += 1
+            store.store(put)
+
+        harness.store.any_fault = slow
+        report = harness.run()
+        assert report.ended_by == "state"
+        assert (report.backlog, report.left) == (len(harness.names()), {"postponed": 50 - report.shipped})
+
     def test_breaks_in_the_middle(self, harness: Harness) -> None:
         """Uploads under way and in doubt are let go."""
         for name in "abcd":
