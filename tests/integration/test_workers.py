@@ -387,14 +387,14 @@ def test_what_is_left_is_counted_by_all(site: Site, is_killed: bool) -> None:
     The files of a worker that was killed meanwhile are among them.
     """
     site.fill(1500)
-    process = site.start("run", "--log-format", "json", "--max-runtime", "8")
+    process = site.start("run", "--log-format", "json", "--max-runtime", "10")
     workers = at_work(site, process)
     if is_killed:
         os.kill(workers[0], signal.SIGKILL)
     code, errors = site.wait(process)
     report = json.loads(errors.splitlines()[-1])["report"]
     assert (code, report["ended_by"]) == (0, "budget"), errors
-    assert report["left"] == {"postponed": len(site.left())}
+    assert report["left"] == {"postponed": len(site.left())}, report
     assert report["backlog"] == len(site.left()) > FILES
 
 
@@ -591,7 +591,9 @@ def test_a_full_disk_under_the_ledger(site: Site, tmp_path: Path) -> None:
         site.check_nothing_lost()
         assert site.left()
         # Also those of the processes that the leader has ended.
-        assert json.loads(errors.splitlines()[-1])["report"]["backlog"] == len(site.left())
+        records = [json.loads(line) for line in errors.splitlines()]
+        (report,) = [record["report"] for record in records if record["event"] == "run_finished"]
+        assert report["backlog"] == len(site.left()), report
         subprocess.run(["mount", "-o", "remount,size=50m", str(state)], check=True)
         site.server.latency_seconds = 0.0
         code, _, errors = site.run("run", "--quiet")
