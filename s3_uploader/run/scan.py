@@ -388,11 +388,9 @@ class SpoolScan:
             self.counters.count_left(Left.POSTPONED, candidate)
         # What cannot be read, because too many files are open for example, is not counted.
         with contextlib.suppress(OSError, UploaderError):
-            for found in scan:
+            for found in itertools.takewhile(lambda _: self._clock.monotonic() < until, scan):
                 if not isinstance(found, NoCandidate):
                     self.counters.count_left(Left.POSTPONED, found)
-                if self._clock.monotonic() >= until:
-                    return
 
     def _skipped(self, names: Names, name: str, reason: Left, detail: str) -> None:
         self.leftovers.skip(names, name, reason, detail)
