@@ -200,15 +200,18 @@ def host_of(url: str) -> str:
 
 
 def post(url: str, body: bytes, timeout: float) -> None:
-    """Make the request, through the proxies of the environment."""
+    """Make the request, through the proxies of the environment. A user in the URL logs in."""
+    import base64
+    import urllib.parse
     import urllib.request
 
-    request = urllib.request.Request(
-        url,
-        data=body,
-        method="POST",
-        headers={"Content-Type": "text/plain; charset=utf-8", "User-Agent": f"s3-uploader/{__version__}"},
-    )
+    headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": f"s3-uploader/{__version__}"}
+    parts = urllib.parse.urlsplit(url)
+    user, has_user, server = parts.netloc.rpartition("@")
+    if has_user:
+        url = urllib.parse.urlunsplit(parts._replace(netloc=server))
+        headers["Authorization"] = f"Basic {base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()}"
+    request = urllib.request.Request(url, data=body, method="POST", headers=headers)
     with urllib.request.urlopen(request, timeout=timeout):
         pass
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -340,3 +342,23 @@ def test_a_ping_is_a_post_with_the_body(monkeypatch: pytest.MonkeyPatch) -> None
     assert (request.method, request.full_url, request.data, timeout) == ("POST", URL, b"body", 3.0)
     assert request.headers["Content-type"] == "text/plain; charset=utf-8"
     assert request.headers["User-agent"].startswith("s3-uploader/")
+
+
+@pytest.mark.parametrize(
+    ("user", "header"),
+    [("", None), ("me:it%27s%40home@", "Basic bWU6aXQnc0Bob21l"), ("me@", "Basic bWU=")],
+    ids=["nobody", "name and password", "name"],
+)
+def test_a_user_in_the_url_logs_in(user: str, header: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check behind a login is pinged, and its password is in no URL."""
+    requests: list[urllib.request.Request] = []
+
+    def urlopen(request: urllib.request.Request, timeout: float) -> contextlib.nullcontext[None]:
+        requests.append(request)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    post(f"http://{user}checks.example:8000/uuid/start?rid=1", b"body", 5.0)
+    (request,) = requests
+    assert request.full_url == "http://checks.example:8000/uuid/start?rid=1"
+    assert request.get_header("Authorization") == header
