@@ -30,9 +30,11 @@ NOT_NEEDED = {
 }
 NOT_NEEDED_OF_PYTHON = {
     *("random", "secrets", "subprocess", "tempfile", "json", "http.client", "email", "botocore"),
-    *("platform", "typing_extensions", "textwrap", "traceback", "ssl", "base64"),
+    *("platform", "typing_extensions", "textwrap", "traceback", "ssl", "base64", "weakref"),
+    *("msgspec.inspect", "msgspec._json_schema"),
 }
 """Of these ``traceback`` comes with ``logging``, and ``ssl`` with an endpoint that has TLS."""
+NOT_NEEDED_FOR_NOTHING = {"threading", "heapq", "socket", "concurrent.futures", "s3_uploader.stores"}
 LOADED = """\
 import sys
 from s3_uploader.cli import main
@@ -107,6 +109,12 @@ def test_a_few_small_files_load_nothing_that_only_many_or_large_ones_need(
     assert not ({f"s3_uploader.{name}" for name in NOT_NEEDED} | NOT_NEEDED_OF_PYTHON) & set(loaded)
     ours = [name for name in loaded if name.startswith("s3_uploader")]
     assert len(ours) <= MOST_LOADED, sorted(ours)
+
+
+def test_a_run_with_nothing_to_do_loads_neither_threads_nor_a_store(tmp_path: Path, fault_server: FaultServer) -> None:
+    """The most frequent run of all imports nothing for files that may come."""
+    loaded = printed_by_a_run(LOADED, tmp_path, fault_server, files=0)
+    assert not (NOT_NEEDED_FOR_NOTHING | NOT_NEEDED_OF_PYTHON) & set(loaded)
 
 
 @pytest.mark.usefixtures("unmeasured")

@@ -35,6 +35,24 @@ print(msgspec.inspect.type_info(int), msgspec.msgpack.encode(1), msgspec.json.sc
     assert printed_by(PREPARED + later).splitlines() == list(expected)
 
 
+def test_annotations_mean_the_same() -> None:
+    """Those that are text are read without Python's own compiler, and the times are those of the C module."""
+    uses = """\
+import datetime, pickle, typing
+class Row:
+    name: "str"
+    of: "list[Row]"
+print(typing.get_type_hints(Row)["name"] is str, typing.get_type_hints(Row)["of"] == list[Row])
+try:
+    typing.get_type_hints(type("Wrong", (), {"__annotations__": {"x": "1 +"}}))
+except SyntaxError:
+    print("refused")
+moment = datetime.datetime(2026, 11, 30, tzinfo=datetime.timezone.utc)
+print(pickle.loads(pickle.dumps(moment)) == moment, datetime.datetime.strptime("2026", "%Y").year)
+"""
+    assert printed_by(PREPARED + uses).splitlines() == ["True True", "refused", "True 2026"]
+
+
 def test_a_stand_in_has_what_the_module_has() -> None:
     """Whoever asks a stand-in for more than it has gets it from the module itself."""
     asks = """\
