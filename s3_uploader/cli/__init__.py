@@ -52,12 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # interpreter ends, would be a tenth of the cost of a run with nothing to do.
             gc.disable()
             _keep_no_half_modules()
+        from s3_uploader.cli.names import COMMANDS
+
+        if arguments is None:
             from s3_uploader.cli.process import prepare
 
             prepare()
             arguments = sys.argv[1:]
-        from s3_uploader.cli.names import COMMANDS
-
         if len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
             from s3_uploader.cli.run import RunOptions, run
 
@@ -109,21 +110,23 @@ def _cut_off(error: EOFError) -> int:
 def _lacks_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError):
         return True
-    from s3_uploader.core.errors import lacks_memory
-
+    try:
+        from s3_uploader.core.errors import lacks_memory
+    except (ImportError, MemoryError) as another:
+        # There may be no memory for that either. The words are the dynamic linker's.
+        return isinstance(another, MemoryError) or "failed to map segment" in str(another)
     return lacks_memory(error)
 
 
 def _without_memory() -> int:
     """Say that there is no memory left, not even for the modules of the command, with as little of it as possible."""
-    import contextlib
-
-    from s3_uploader.cli.names import NO_MEMORY
-
     is_plugin = "--plugin" in sys.argv
     head, number = ("S3_UPLOADER UNKNOWN - ", 1) if is_plugin else ("", 2)
-    with contextlib.suppress(OSError):
-        os.write(number, f"{head}{NO_MEMORY}\n".encode())
+    sentence = getattr(sys.modules.get("s3_uploader.cli.names"), "NO_MEMORY", "The system has no memory left.")
+    try:  # noqa: SIM105 - nothing can be imported any more
+        os.write(number, f"{head}{sentence}\n".encode())
+    except OSError:
+        pass
     return 3 if is_plugin else 1
 
 

@@ -50,9 +50,7 @@ class MemoryStore:
         elif there != data and (options.on_conflict is OnConflict.OVERWRITE or replaces == _etag(there)):
             there = self._objects[key] = data
         if there != data:
-            raise ConflictError(
-                f"{self.address(key)} holds other content.", existing=_etag(there), hint="Look at both."
-            )
+            raise ConflictError(f"{self.address(key)} is taken.", existing=_etag(there), hint="Look at both.")
         return Receipt(key=key, size=len(data), proof=Proof.CHECKSUM, etag=digest, already_there=there is not data)
 
     def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:

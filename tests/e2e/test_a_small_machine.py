@@ -93,7 +93,7 @@ def limited(size: int) -> Callable[[], None]:
 @pytest.fixture(scope="module")
 def least() -> int:
     """An address space in which the command line itself can be loaded, and hardly more."""
-    program = "import sys; sys.argv = ['', '--none']; import s3_uploader.cli"
+    program = "import re, sys; sys.argv = ['', '--none']; import s3_uploader.cli"  # as the start script does
     for size in range(10 * MEGABYTE, 200 * MEGABYTE, MEGABYTE):
         command = [sys.executable, "-c", program]
         if subprocess.run(command, check=False, capture_output=True, preexec_fn=limited(size)).returncode == 0:
