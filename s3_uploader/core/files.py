@@ -59,6 +59,11 @@ def open_at_once(path: str) -> BinaryIO:
         raise
 
 
+def refuse_pipe(path: str) -> None:
+    """Raise ``OSError`` for a named pipe, for whose writer a library would wait, and for what cannot be opened."""
+    open_at_once(path).close()
+
+
 def read_pipe(descriptor: int, most: int, *, patience_seconds: float) -> bytes:
     """Read a pipe that was opened with ``O_NONBLOCK`` up to its end, or a number of bytes.
 

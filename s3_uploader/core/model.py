@@ -378,9 +378,7 @@ class RunCounters:
 
     def count_waiting(self, candidate: Candidate) -> None:
         """Count a candidate that stays in the spool and still has to be shipped."""
-        since = candidate.period_begin
-        if since is None:
-            since = candidate.data_time
+        since = candidate.data_time
         waiting = self.waiting.get(candidate.location)
         if waiting is None:
             location = candidate.location if len(self.waiting) < MOST_LOCATIONS else OTHER_LOCATIONS

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError, lacks_descriptors
-from s3_uploader.core.files import open_at_once
+from s3_uploader.core.files import refuse_pipe
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers import server as file_servers
@@ -240,7 +240,7 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
         # Without one OpenSSL would trust nobody, and not say why.
         insist_on_descriptors(1)
         if ca_file is not None:
-            open_at_once(ca_file).close()  # the library would wait for the writer of a named pipe
+            refuse_pipe(ca_file)
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         if lacks_descriptors(error):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from s3_uploader.core.files import open_at_once
+from s3_uploader.core.files import refuse_pipe
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.s3.credentials import AwsSettings, Credentials, no_credentials, unusable_configuration
 from s3_uploader.stores.s3.helpers import RenewedCredentials, find
@@ -76,7 +76,7 @@ def _unread(session: Any) -> str:
         name = session.get_config_variable(variable)
         path = os.path.expanduser(name)
         try:
-            open_at_once(path).close()
+            refuse_pipe(path)
         except OSError as error:
             # That the default file is missing is the rule.
             if name != default or not isinstance(error, FileNotFoundError):

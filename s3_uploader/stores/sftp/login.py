@@ -11,7 +11,7 @@ from typing import Any
 import asyncssh
 
 from s3_uploader.core.errors import Scope, StoreError, lacks_descriptors
-from s3_uploader.core.files import open_at_once
+from s3_uploader.core.files import refuse_pipe
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, shown_name
 from s3_uploader.stores.file_servers import server as file_servers
@@ -77,7 +77,7 @@ def load_keys(settings: Settings) -> Any:
         return ()
     path = os.path.expanduser(settings.private_key_file)
     try:
-        open_at_once(path).close()  # the library would wait for the writer of a named pipe
+        refuse_pipe(path)
         return asyncssh.load_keypairs(path, passphrase=settings.passphrase or None)
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
         if lacks_descriptors(error):

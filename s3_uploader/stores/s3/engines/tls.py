@@ -8,7 +8,7 @@ import ssl
 from typing import Protocol
 
 from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.core.files import open_at_once
+from s3_uploader.core.files import refuse_pipe
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.s3.endpoint import Endpoint
 from s3_uploader.stores.s3.engines.base import Failure, TransportFailure
@@ -145,7 +145,7 @@ def make_tls_context(ca_file: str | None, client_certificate_file: str | None = 
             context = ssl.create_default_context(capath=ca_file)
         else:
             if ca_file is not None:
-                open_at_once(ca_file).close()  # the library would wait for the writer of a named pipe
+                refuse_pipe(ca_file)
             context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise StoreError(
@@ -163,7 +163,7 @@ def make_tls_context(ca_file: str | None, client_certificate_file: str | None = 
 def _load_client_certificate(context: ssl.SSLContext, path: str) -> None:
     """Present the certificate of a PEM file, which also holds its key. Nobody is asked for a passphrase."""
     try:
-        open_at_once(path).close()  # the library would wait for the writer of a named pipe
+        refuse_pipe(path)
         context.load_cert_chain(path, password=b"")
     except OSError as error:
         raise StoreError(
