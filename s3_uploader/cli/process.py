@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
 import typing
 from collections.abc import Callable
@@ -23,6 +22,7 @@ _STARTED_ANEW = "_S3_UPLOADER_STARTED_ANEW"
 
 def prepare() -> None:
     """Prepare the process. To be called once, before anything is opened; may restart the program once."""
+    _put_off_names_of_signals()
     _end_when_interrupted()
     _open_standard_streams()
     raise_limit()
@@ -38,14 +38,26 @@ def prepare() -> None:
     _put_off_logging()
 
 
+def _put_off_names_of_signals() -> None:
+    """Let ``signal`` be the C module beneath it: most of what the other one does is to give each number a name."""
+    if "signal" not in sys.modules:
+        later = _Later("signal")
+        vars(later).update((name, value) for name, value in vars(__import__("_signal")).items() if name[0] != "_")
+        sys.modules["signal"] = later
+
+
 def _end_when_interrupted() -> None:
     """Let Ctrl-C end the program at once, as long as it only imports modules: an exception would be lost in some."""
+    import signal
+
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as nohup expects
         signal.signal(signal.SIGINT, _end)
 
 
 def raise_interruptions() -> None:
     """Let Ctrl-C be an exception again."""
+    import signal
+
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -78,6 +90,8 @@ def _import_quickly() -> None:
     stand_ins |= {name: _Later(name) for name in _UNUSED_OF_MSGSPEC}
     missing = stand_ins.keys() - sys.modules.keys()
     sys.modules.update({name: stand_ins[name] for name in missing})  # type: ignore[misc]  # None: not to be found
+    import signal
+
     # An interruption of what its C code imports is lost there, and the first conversion crashes the interpreter.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     try:

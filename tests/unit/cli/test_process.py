@@ -71,6 +71,21 @@ process.prepare()
     assert printed_by(asks).split() == ["False", "5", "True"]
 
 
+def test_signals_have_their_names_as_soon_as_somebody_asks() -> None:
+    """Handlers are set by number, and who wants the name of one or its class gets both from the whole module."""
+    asks = """\
+import signal, subprocess
+whole = "__file__" in vars(signal)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(whole, signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, int(signal.SIGTERM))
+from signal import Handlers, Signals
+import signal
+print(Signals(15).name, signal.getsignal(signal.SIGTERM) is Handlers.SIG_IGN, "__file__" in vars(signal))
+print(signal.SIGTERM is Signals.SIGTERM, subprocess.run(["sh", "-c", "kill -9 $$"]).returncode)
+"""
+    assert printed_by(PREPARED + asks).split() == ["False", "True", "15", "SIGTERM", "True", "True", "True", "-9"]
+
+
 def test_ctrl_c_waits_for_the_library_in_c() -> None:
     """An interruption in the midst of its import would make it crash later; so it comes when the import is over."""
     program = """
