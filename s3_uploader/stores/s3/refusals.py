@@ -100,7 +100,8 @@ def named_header(answer: Answer, headers: Mapping[str, str]) -> str:
 def explain_setting(error: StoreError, refusal: Answer, headers: Mapping[str, str], *, of_all: bool) -> bool:
     """Say in ``error`` which setting is refused, if it may be one. Returns whether the refusal names a header.
 
-    Ceph names nothing: its answer to an unknown storage class is InvalidArgument without a message.
+    Ceph names nothing: its answer to an unknown storage class is InvalidArgument without a message. MinIO answers that
+    some header stands for something that is not implemented.
 
     :param of_all: nothing shows that the error concerns one file only, so it is taken for everybody's.
     """
@@ -111,6 +112,8 @@ def explain_setting(error: StoreError, refusal: Answer, headers: Mapping[str, st
     if header:
         key = _KEYS.get(header, header)
         error.hint = f"The server does not accept {header} as it is sent. Change {key} or remove it."
+    elif sent and _has_code(refusal) and kind_of(error) is Kind.UNSUPPORTED:
+        error.hint = f"The server does not say what it does not support. Change or remove {' or '.join(sent)}."
     elif not error.hint and sent and refusal.status == 400 and _explains_nothing(refusal):
         error.hint = f"The server does not say why. Change or remove {' or '.join(sent)}."
     else:
@@ -122,8 +125,12 @@ def explain_setting(error: StoreError, refusal: Answer, headers: Mapping[str, st
 
 def _explains_nothing(refusal: Answer) -> bool:
     """Whether the document has a code of S3 and no text."""
+    return _has_code(refusal) and refusal.field("Code") not in MEANINGS and not refusal.field("Message").strip()
+
+
+def _has_code(refusal: Answer) -> bool:
     code = refusal.field("Code")
-    return bool(code) and not code.isdigit() and code not in MEANINGS and not refusal.field("Message").strip()
+    return bool(code) and not code.isdigit()
 
 
 def _named(text: str, headers: Mapping[str, str]) -> str:

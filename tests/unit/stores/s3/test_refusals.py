@@ -75,10 +75,10 @@ def test_nothing_is_blamed_that_was_not_asked_for() -> None:
     assert blame(refusal(501, "NotImplemented", "x-amz-tagging"), {"if-none-match": "*"}) is Blame.UNNAMED
 
 
-def refusal_of(code: str, message: str) -> Answer:
+def refusal_of(code: str, message: str, *, status: int = 400) -> Answer:
     """A refusal with a document of S3."""
     body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-    return Answer(status=400, headers={}, body=body)
+    return Answer(status=status, headers={}, body=body)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,19 @@ def test_a_refused_setting_is_named(message: str, hint: str) -> None:
         explain_setting(error, refusal_of("InvalidArgument", message), headers, of_all=of_all)
         assert (error.scope, error.origin) == expected
         assert error.hint == hint
+
+
+def test_an_unnamed_feature_that_is_missing_is_one_that_was_asked_for() -> None:
+    """Where settings were sent and nothing was stored yet, every file would be refused in the same way."""
+    refused = refusal_of("NotImplemented", "A header you provided implies functionality that is absent.", status=501)
+    error = StoreError("refused", code="NotImplemented", hint="Some feature is missing.")
+    explain_setting(error, refused, {"x-amz-storage-class": "COLD", "if-none-match": "*"}, of_all=True)
+    assert (error.scope, error.origin) == (Scope.DESTINATION, Origin.SETTING)
+    assert error.hint == "The server does not say what it does not support. Change or remove storage_class."
+    for headers, answer in (({"if-none-match": "*"}, refused), ({"x-amz-acl": "private"}, refusal_of("405", ""))):
+        other = StoreError("refused", code="NotImplemented", hint="Some feature is missing.")
+        explain_setting(other, answer, headers, of_all=True)
+        assert (other.scope, other.hint) == (Scope.FILE, "Some feature is missing.")
 
 
 def test_a_refusal_without_settings_is_not_explained_by_them() -> None:
