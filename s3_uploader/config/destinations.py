@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from s3_uploader.core.text import shown_value
+from s3_uploader.core.text import parsed_server_url, shown_value
 
 _BUCKET = r"[A-Za-z0-9._~!$&'()*+,;=:@-]+"
 """Characters that need no escape in the path of a URL (RFC 3986). Real names have letters, digits, hyphens and dots."""
@@ -295,8 +295,8 @@ def _s3_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     if values.get("sse_kms_key_id") is not None and sse not in ("aws:kms", "aws:kms:dsse"):
         yield 'sse_kms_key_id: needs sse to be "aws:kms" or "aws:kms:dsse"'
     endpoint = values.get("endpoint_url")
-    if endpoint is not None and not re.match("https?://[^/]", endpoint):
-        yield "endpoint_url: must begin with http:// or https:// and name a host"
+    if endpoint is not None and parsed_server_url(endpoint) is None:
+        yield "endpoint_url: must be the URL of a server, like https://s3.example.com or http://127.0.0.1:9000"
     yield from header_contradictions(values)
 
 

@@ -13,7 +13,18 @@ LONGEST_QUOTE = 500
 """Most characters of a message from outside (a server, a helper, a library), wherever it is shown."""
 _LONGEST_CODE = 100
 _PLAIN_PATH = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})*"
+SERVER_URL = (
+    r"(?P<scheme>(?i:https?))://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#\s]*)?"
+)
+"""The URL of an HTTP server, be it a proxy or an endpoint."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
+
+
+def parsed_server_url(url: str) -> re.Match[str] | None:
+    """The parts of the URL of an HTTP server by their names in :data:`SERVER_URL`; ``None`` if it is none."""
+    found = re.fullmatch(SERVER_URL, url.strip(), re.ASCII)
+    return found if found is not None and 0 < int(found["port"] or 1) < 65536 else None
 
 
 def is_plain(path: str) -> bool:

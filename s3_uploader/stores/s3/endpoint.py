@@ -16,9 +16,9 @@ import msgspec
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.text import without_passwords
+from s3_uploader.core.text import parsed_server_url, without_passwords
 from s3_uploader.stores.s3.credentials import AwsSettings, Credentials
-from s3_uploader.stores.s3.proxy import SERVER_URL, Proxy, bypasses, find_proxy, strange_proxy
+from s3_uploader.stores.s3.proxy import Proxy, bypasses, find_proxy, strange_proxy
 
 DEFAULT_REGION = "us-east-1"
 
@@ -278,8 +278,8 @@ def locate(
 
 def _taken_apart(endpoint_url: str) -> tuple[bool, str, int, str]:
     """Parse a configured endpoint into TLS, host, port and path."""
-    found = SERVER_URL.fullmatch(endpoint_url.strip())
-    if found is None or int(found["port"] or 1) not in range(1, 65536):
+    found = parsed_server_url(endpoint_url)
+    if found is None:
         # The part after ? or # may be a token.
         shown = re.split("[?#]", without_passwords(endpoint_url))[0]
         raise StoreError(

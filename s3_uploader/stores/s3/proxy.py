@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from s3_uploader.core.text import SERVER_URL
+
 if TYPE_CHECKING:
     import ipaddress
-
-SERVER_URL = re.compile(
-    r"(?P<scheme>(?i:https?))://(?:(?P<user>[^/@]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:?#@\s]+)"
-    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#\s]*)?"
-)
-"""The URL of an HTTP server, be it a proxy or an endpoint."""
 
 
 class Proxy(msgspec.Struct, frozen=True):
@@ -32,7 +28,7 @@ class Proxy(msgspec.Struct, frozen=True):
 
 def find_proxy(setting: str) -> Proxy | None:
     """The proxy of a setting; ``None`` if there is none, or its URL is not supported."""
-    found = SERVER_URL.match(setting)
+    found = re.match(SERVER_URL, setting)
     if found is None:
         return None
     authorization = ""
@@ -46,7 +42,7 @@ def find_proxy(setting: str) -> Proxy | None:
 
 def strange_proxy(setting: str) -> str:
     """Why only botocore may support the proxy of a setting; the setting must not be ignored."""
-    if not setting or (setting.lower().startswith("http://") and SERVER_URL.match(setting)):
+    if not setting or (setting.lower().startswith("http://") and re.match(SERVER_URL, setting)):
         return ""
     return f"the proxy is not an http proxy ({setting.partition('://')[0]})"
 

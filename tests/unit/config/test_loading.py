@@ -383,9 +383,19 @@ class TestProblems:
                 {**SHORTEST, "on_success": {"move_to": "x", "attempts": 2}},
                 "on_success.attempts: is a key of on_failure only",
             ),
-            (
-                {**SHORTEST, "endpoint_url": "minio:9000"},
-                "endpoint_url: must begin with http:// or https:// and name a host",
+            *(
+                (
+                    {**SHORTEST, "endpoint_url": url},
+                    "endpoint_url: must be the URL of a server, like https://s3.example.com or http://127.0.0.1:9000",
+                )
+                for url in (
+                    "minio:9000",
+                    "https:///x",
+                    "http://minio:99999",
+                    "http://minio:0",
+                    "http://a b",
+                    "https://a?b",
+                )
             ),
             ({**SHORTEST, "tags": {str(n): "" for n in range(11)}}, "tags: an object can have 10 tags, not 11"),
             ({**SHORTEST, "metadata": {"a b": "c"}}, 'metadata: "a b" cannot be the name of an HTTP header'),
