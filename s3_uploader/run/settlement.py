@@ -184,14 +184,14 @@ class Settlement:
 
     @property
     def open_files(self) -> int:
-        """The number of proven files that are still open."""
-        return len(self._proven) + len(self._batch)
+        """The number of proven files that may still be open."""
+        return len(self._proven) + len(self._batch) + self._leaving.disposed
 
     def seconds_until_due(self) -> float | None:
         """Seconds until the batch should be committed; ``None`` while there is none."""
         if len(self._proven) >= _BATCH or len(self._unrecorded) >= _BATCH:
             return 0.0
-        if not self._proven and not self._leaving.has_taken:
+        if not (self._proven or self._leaving.has_taken or self._leaving.disposed):
             return None
         return max(0.0, self._due_at - self._clock.monotonic())
 
@@ -201,25 +201,23 @@ class Settlement:
         :raises StateError: if they cannot be recorded; then none is removed.
         """
         # A file that cannot be removed becomes a failing one while its batch is settled.
-        while self._proven or self._unrecorded or self._leaving.has_taken:
+        while self._proven or self._unrecorded or self._leaving.has_taken or self._leaving.disposed:
             self.commit_batch()
         self._batch = []
 
     def commit_batch(self) -> None:
-        """Like :meth:`commit`, but recorded files are only renamed; they are removed and reported with the next batch.
+        """Like :meth:`commit`, but recorded files are only renamed. The next batch removes them, the one after reports.
 
-        So some time passes between the rename of a file and its last check. The files of one batch are closed while
-        the next one is recorded.
+        So some time passes between the rename of a file and its last check, and the files of one batch are closed
+        while those of the next are on their way.
 
         :raises StateError: as :meth:`commit`.
         """
+        self._conclude_disposed()
         self._dispose_of_taken()
-        try:
-            if self._proven or self._unrecorded:
-                self._confirm_lock()
-                self._commit_batch()
-        finally:
-            self._conclude_disposed()
+        if self._proven or self._unrecorded:
+            self._confirm_lock()
+            self._commit_batch()
 
     def _commit_batch(self) -> None:
         proven, self._proven = self._proven, []
@@ -389,10 +387,10 @@ class Settlement:
     def abandon(self) -> None:
         """Release proven files that cannot be recorded; the files stay."""
         # Recorded files are still removed.
-        while self._leaving.has_taken or self._leaving.has_disposed:
+        while self._leaving.has_taken or self._leaving.disposed:
             with contextlib.suppress(StateError):
-                self._dispose_of_taken()
                 self._conclude_disposed()
+                self._dispose_of_taken()
         for upload, _ in self._proven:
             self.leave(upload, Left.POSTPONED)
         self._proven.clear()

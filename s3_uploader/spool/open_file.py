@@ -57,6 +57,7 @@ assert fcntl.F_RDLCK == 0  # on Linux, which alone has leases
 
 _HELPERS = 3
 _WORTH_A_HELPER = 16
+_BYTES_LIKE_A_FILE = 2**20
 _RANGE = 32
 """Most descriptors that are closed in one call, so that every helper has something to do."""
 
@@ -225,7 +226,8 @@ class Closing:
         for file in self._files:
             file.descriptor = -1
         self._helpers: list[threading.Thread] = []
-        for _ in range(min(_HELPERS, len(self._files) // _WORTH_A_HELPER)):
+        work = len(self._files) + sum([file.fingerprint.size for file in self._files]) // _BYTES_LIKE_A_FILE
+        for _ in range(min(_HELPERS, len(self._ranges), work // _WORTH_A_HELPER)):
             helper = threading.Thread(target=self._work)
             # Where there may be no more threads, finish() does the work.
             with contextlib.suppress(RuntimeError):

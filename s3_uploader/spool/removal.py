@@ -287,9 +287,9 @@ class RemovalBatch(Generic[_What]):
         return bool(self._taken)
 
     @property
-    def has_disposed(self) -> bool:
-        """Whether there are outcomes for :meth:`conclude`."""
-        return bool(self._disposed)
+    def disposed(self) -> int:
+        """The number of outcomes that :meth:`conclude` has."""
+        return len(self._disposed)
 
     def is_taken(self, path: str) -> bool:
         """Whether this is the private name of a file that is about to be removed, which a scan may meet."""
@@ -338,7 +338,7 @@ class RemovalBatch(Generic[_What]):
                     self._taken[index] = file, what, reason
 
     def dispose(self, *, changed: Callable[[_What], None] = lambda what: None) -> None:
-        """Check the taken files once more, remove or move them, and start closing them.
+        """Check the taken files once more, remove or move them, and start closing them, after :meth:`conclude`.
 
         Called again after an exception it continues there.
 

@@ -34,11 +34,12 @@ from s3_uploader.ledger import Ledger
 from s3_uploader.ledger.rows import FailingRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.in_flight import FileTask, UploadsInFlight
-from s3_uploader.spool import open_file
+from s3_uploader.run.settlement import Settlement
+from s3_uploader.spool import open_file, removal
 from s3_uploader.spool.layouts.base import OlderFiles
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.move_target import MoveTarget
-from s3_uploader.spool.open_file import OpenFile, open_candidate
+from s3_uploader.spool.open_file import Closing, OpenFile, open_candidate
 from s3_uploader.spool.removal import RemovalBatch
 from s3_uploader.spool.root import Skip, SpoolRoot
 from tests import fakes
@@ -1822,6 +1823,27 @@ class TestTheMomentBeforeRemoval:
         assert (report.shipped, report.failed, report.left) == (2, 0, {})
         assert [put.key for put in harness.store.puts] == ["a", "b"]
         assert harness.names() == set()
+
+    def test_nobody_waits_while_files_are_closed(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Closing a removed file frees its blocks, which may take long; meanwhile the next answers are taken."""
+        monkeypatch.setattr("s3_uploader.run.settlement._BATCH", 1)
+        done: list[str] = []
+        add, finish = Settlement.add, Closing.finish
+
+        def tell_of_answer(settlement: Settlement, upload: FileTask, receipt: Receipt) -> None:
+            done.append(f"answer {receipt.key}")
+            add(settlement, upload, receipt)
+
+        def tell_of_end(closing: Closing) -> None:
+            done.append("closed")
+            finish(closing)
+
+        monkeypatch.setattr(Settlement, "add", tell_of_answer)
+        monkeypatch.setattr(removal, "Closing", type("Told", (Closing,), {"finish": tell_of_end}))
+        for name in "abc":
+            harness.write(name)
+        assert harness.run().shipped == 3
+        assert done == ["answer a", "answer b", "answer c", "closed", "closed", "closed"]
 
     def test_the_ledger_fails_meanwhile(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was recorded and taken is removed and told, also if nothing more can be recorded."""

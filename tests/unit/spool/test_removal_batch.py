@@ -66,10 +66,10 @@ def test_step_by_step(root: SpoolRoot, spool: Path) -> None:
     assert clock.slept == pytest.approx([removal.MOMENT_SECONDS], rel=1e-3)
     assert paths_below(spool) == set()
     assert not out.is_taken(".a.s3u")
-    assert (out.has_taken, out.has_disposed) == (False, True)
+    assert (out.has_taken, out.disposed) == (False, 2)
     assert list(out.conclude()) == [("a", None), ("b", None)]
     assert [file.descriptor for file, _ in files] == [-1, -1]
-    assert not out.has_disposed
+    assert out.disposed == 0
     out.dispose(changed=pytest.fail)
     assert list(out.conclude()) == []
 
