@@ -196,6 +196,8 @@ class RenewedCredentials:
         for name, value in values.items():
             if not isinstance(value, str):
                 raise unavailable(f"their source gives a {type(value).__name__} for the {name}, not text")
+            if not value and name != "token":
+                raise unavailable(f"their source gives an empty {name}")
         credentials = self._usable(Credentials(*values.values()))
         self._last = (frozen, credentials)
         self._renewal = None

@@ -144,12 +144,21 @@ def test_a_renewal_that_fails() -> None:
     assert not raised.value.retryable
 
 
-@pytest.mark.parametrize("frozen", [Frozen(1, "B", None), Frozen("A", None, None), Frozen("A", "B", ["C"])])  # type: ignore[arg-type]
-def test_credentials_that_are_no_text(frozen: Frozen) -> None:
+@pytest.mark.parametrize(
+    ("frozen", "fault"),
+    [
+        (Frozen(1, "B", None), "not text"),  # type: ignore[arg-type]
+        (Frozen("A", None, None), "not text"),  # type: ignore[arg-type]
+        (Frozen("A", "B", ["C"]), "not text"),  # type: ignore[arg-type]
+        (Frozen("", "B", None), "an empty access key"),
+        (Frozen("A", "", "C"), "an empty secret key"),
+    ],
+)
+def test_credentials_that_are_no_text(frozen: Frozen, fault: str) -> None:
     """What gives the credentials may give numbers or nothing: the error says so, and is the destination's."""
     found = Found()
     found.renew = lambda: frozen
-    with pytest.raises(StoreError, match="not text") as caught:
+    with pytest.raises(StoreError, match=fault) as caught:
         renewed(found)()
     assert caught.value.scope is Scope.DESTINATION
 
