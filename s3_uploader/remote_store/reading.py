@@ -13,6 +13,7 @@ import msgspec
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.text import is_number, shown_name
+from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Asked, Bucket
 from s3_uploader.remote_store.errors import ObjectChanged, ObjectNotFound, RemoteStoreError
 from s3_uploader.remote_store.translation import from_store_error
@@ -30,6 +31,8 @@ _WHOLE = 64 * 2**20
 """Most bytes that a server without support for ranges may send at once instead."""
 _NO_HEADERS: Mapping[str, str] = {}
 _NOT_THERE = frozenset((404,))
+_TELLS_NOTHING = frozenset((400, 403, 404))
+"""There is no object, or none that this caller may look at; 400 is for one that is encrypted with another key."""
 _FIRST = frozenset((416,))
 _FURTHER = frozenset((412, 416))
 
@@ -85,6 +88,23 @@ def answer_about(bucket: Bucket, key: str, path: str, given: Mapping[str, str] =
     if answer.status == 404 and is_web_page(answer):
         raise bucket.failed(web_page_error(answer, "HeadObject", proven_useful=False), status=404)
     return answer
+
+
+def refuse_taken(bucket: Bucket, key: str, given: Mapping[str, str]) -> None:
+    """Look before a write that is to replace nothing: many servers ignore its condition, and do not say so.
+
+    Where the look is refused, the condition decides alone.
+
+    :param given: headers of the write.
+    :raises RemoteStoreError: if the object exists.
+    """
+    if given.get("if-none-match", "").strip() != "*" or bucket.capabilities.trusted:
+        return
+    request = requests.head_object(key, path_of(key), checksums=False)
+    request.headers.update(header_rules.for_part(given))
+    if bucket.ask(request, expected=_TELLS_NOTHING).status < 300:
+        address = shown_name(bucket.address(key))
+        raise RemoteStoreError(f"{address} exists already.", status=412, code="PreconditionFailed")
 
 
 def headers_of(bucket: Bucket, key: str, path: str, given: Mapping[str, str] = _NO_HEADERS) -> Mapping[str, str]:

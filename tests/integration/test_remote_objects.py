@@ -19,9 +19,11 @@ import s3_uploader as s3
 from tests.integration.remote_support import connect
 from tests.integration.s3_support import own_threads
 from tests.servers.base import S3Endpoint
-from tests.servers.fault_script import no_proof
+from tests.servers.dialects import WEAK
+from tests.servers.fault_script import error, no_proof
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
+from tests.servers.fixtures import MakeFaultServer
 
 pytestmark = pytest.mark.rotated("endpoint", "store")
 
@@ -127,6 +129,38 @@ def test_streams_that_replace_nothing(store: s3.RemoteStore, endpoint: S3Endpoin
     with pytest.raises(FileExistsError), store.open("new", "x") as text:
         text.write("second")
     assert endpoint.read("new") == b"first"
+
+
+def test_nothing_is_replaced_where_the_server_ignores_conditions(make_fault_server: MakeFaultServer) -> None:
+    """What is to replace nothing replaces nothing on servers that ignore conditions: streams, files, bytes, copies."""
+    server = make_fault_server(dialect=WEAK)
+    store = new_store(server.endpoint)
+    condition = {"If-None-Match": "*"}
+    with store.open("new", "xb") as stream:
+        stream.write(b"first")
+    for content in (b"second", LARGE):
+        with pytest.raises(s3.ObjectExists, match="new exists already"), store.open("new", "xb") as stream:
+            stream.write(content)
+        with pytest.raises(s3.RemoteStoreError, match="new exists already") as caught:
+            store.write_bytes(content, "new", condition)
+        assert (caught.value.status, caught.value.code) == (412, "PreconditionFailed")
+    store.write_bytes(b"source", "source")
+    assert not store.copy("source", "new", condition)
+    assert server.endpoint.read("new") == b"first"
+    assert store.copy("source", "other", condition)
+    store.write_bytes(b"second", "new")
+    assert server.endpoint.read("new") == b"second"
+
+
+def test_streams_that_may_not_look(fault_server: FaultServer) -> None:
+    """Who may write but not look is still kept from replacing an object by the server itself."""
+    store = new_store(fault_server.endpoint)
+    fault_server.faults.add(error("AccessDenied").only(operations="HeadObject", times=2))
+    with store.open("new", "xb") as stream:
+        stream.write(b"first")
+    with pytest.raises(s3.ObjectExists), store.open("new", "xb") as stream:
+        stream.write(b"second")
+    assert fault_server.endpoint.read("new") == b"first"
 
 
 def test_listing(store: s3.RemoteStore, endpoint: S3Endpoint) -> None:
