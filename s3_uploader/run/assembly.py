@@ -19,7 +19,7 @@ from s3_uploader.run.context import DELIVERED, ENDPOINT_MEMORY, SIGHTINGS, Done,
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.pipeline import MAX_BYTES_IN_FLIGHT, Limits, Pipeline
 from s3_uploader.run.place import Place, move_directory
-from s3_uploader.run.routing import build_routes, compression_formats, constant_prefix
+from s3_uploader.run.routing import build_routes, compression_formats, constant_prefix, constant_prefixes
 from s3_uploader.run.scan import SpoolScan
 from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Found
@@ -304,7 +304,8 @@ def build_store(
         if isinstance(destination, LocalDestination):
             from s3_uploader.stores.local.store import LocalStore
 
-            return LocalStore(path=destination.path, max_concurrency=destination.max_concurrency)
+            many, prefixes = destination.max_concurrency, constant_prefixes(config)
+            return LocalStore(path=destination.path, max_concurrency=many, key_prefixes=prefixes)
         from s3_uploader.run.file_servers import server_store
 
         return server_store(config, destination, notice=notice, memory=memory)
@@ -324,8 +325,7 @@ def s3_store(
     from s3_uploader.stores.s3 import store as s3
 
     settings = msgspec.structs.asdict(bucket)
-    for name in ("on_conflict", "minimum_proof"):
-        del settings[name]
+    del settings["on_conflict"], settings["minimum_proof"]
     return s3.create(
         **settings,
         # Permissions may be limited to the prefix: the probe of `check` goes there too.

@@ -10,6 +10,7 @@ import msgspec
 
 from s3_uploader.config.destinations import FtpDestination, SftpDestination
 from s3_uploader.config.schema import Config
+from s3_uploader.run.routing import constant_prefixes
 from s3_uploader.stores.base import Memory, Store
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def _store(config: Config, server: FtpDestination | SftpDestination, **around: A
     settings = msgspec.structs.asdict(server)
     del settings["on_conflict"]
     settings |= {"identity": config.base_dir, "makes_directories": config.layout == "dated"}
+    settings["key_prefixes"] = constant_prefixes(config)
     if isinstance(server, FtpDestination):
         from s3_uploader.stores.ftp import store as ftp
 

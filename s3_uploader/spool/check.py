@@ -124,6 +124,9 @@ def check_files(root: SpoolRoot, scanned: Layout, *, removes: bool, monotonic: C
                     obstacles[f"cannot be removed, and would not be uploaded: {obstacle[0]}", obstacle[1]].append(
                         found.path
                     )
+                elif removes and (sealed := why_sealed(file.descriptor, "it")):
+                    # A run finds that out after the upload, which costs an ordinary file nothing.
+                    obstacles[f"would be uploaded, but cannot be removed: {sealed[0]}", sealed[1]].append(found.path)
             finally:
                 file.close()
     if foreign_file_system(root.descriptor):

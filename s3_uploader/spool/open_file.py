@@ -308,14 +308,17 @@ def _obstacle_in(directory: int) -> tuple[Reason | None, bool]:
     return why_sealed(directory), bool(is_sticky) and not has_capability(_CAP_FOWNER)
 
 
-def why_sealed(directory: int) -> Reason | None:
-    """What chattr has set that keeps every name in a directory, also for root; ``None`` without such an attribute."""
+def why_sealed(descriptor: int, what: str = "its directory") -> Reason | None:
+    """What chattr has set that keeps a file, or every name in a directory, also for root; ``None`` without that.
+
+    :param what: what it is to the file that cannot be removed.
+    """
     try:
-        flags = int.from_bytes(fcntl.ioctl(directory, _GET_FLAGS, bytes(8))[:4], "little")
+        flags = int.from_bytes(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))[:4], "little")
     except OSError:
         return None  # a file system without such flags
     found = next((words for bit, words in _FLAGS.items() if flags & bit), None)
-    return None if found is None else (f"its directory is {found}", "Remove that attribute.")
+    return None if found is None else (f"{what} is {found}", "Remove that attribute.")
 
 
 class Sightings:

@@ -14,6 +14,9 @@ from s3_uploader.core.text import shown_name
 MAXIMUM_NAME_BYTES = 255
 """Longest name of one file or directory on every file system in wide use (``NAME_MAX``, ``limits.h(0p)``)."""
 
+UNLESS_BELOW = "Only files whose directory below it is there already can be shipped, if that can be written."
+"""What it means if no file can be made in the directory of a prefix."""
+
 
 def path_segments(key: str) -> list[str]:
     """Split a key into the names of a path that cannot leave its root directory.

@@ -114,6 +114,7 @@ def test_a_file_that_stays_is_sent_once(sent: Site, fault_server: FaultServer) -
     if os.geteuid() != 0 or subprocess.run(["chattr", "+i", str(file)], check=False, capture_output=True).returncode:
         pytest.skip("this user cannot make a file immutable here")
     try:
+        assert "f1 would be uploaded, but cannot be removed: it is immutable (chattr +i)" in sent.run("check").stdout
         finished = sent.run()
         assert "cannot be removed" in finished.stderr
         number = bodies(fault_server)

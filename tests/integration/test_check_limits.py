@@ -143,6 +143,24 @@ def test_ftp(tmp_path: Path, command: str, how: Callable[[OddSession], None], li
         assert time.monotonic() - began < SECONDS + 1 + TOLERANCE
 
 
+def test_ftp_with_late_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers late each time passes: the time of a step is for one finding, not for several."""
+    say = OddSession.say
+    transfers = []
+
+    def say_late(session: OddSession, reply: str) -> None:
+        if reply == session.server.odd.done:
+            transfers.append(reply)
+            if len(transfers) > 2:
+                time.sleep(0.6)
+        say(session, reply)
+
+    monkeypatch.setattr(OddSession, "say", say_late)
+    with odd_ftp_server(tmp_path, Oddities()) as server:
+        assert not errors(new_ftp_store(server).check(now=time.time(), limits=CheckLimits(2.7)))
+        assert len(transfers) == 8
+
+
 def new_ftp_store(server: OddFtpServer) -> FtpStore:
     """A store on a server, not open."""
     return FtpStore(host="127.0.0.1", port=server.port, user="u", password="p")

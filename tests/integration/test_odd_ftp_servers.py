@@ -858,6 +858,26 @@ def test_check_of_odd_servers(root: Path, odd: Oddities, severity: Severity, fac
     assert [finding for finding in findings if finding.severity is severity and fact in finding.fact], findings
 
 
+@pytest.mark.parametrize("prefix", ["theirs/", "theirs/new/", "theirs-"])
+def test_check_of_the_directory_of_a_prefix(root: Path, prefix: str) -> None:
+    """``check`` says that the directory of ``key_prefix`` cannot be written, and leaves nothing there."""
+
+    def deny(session: OddSession, command: str, path: bytes) -> bool:
+        is_denied = command == "STOR" and path.startswith(b"/theirs/")
+        if is_denied:
+            session.say("550 Permission denied.")
+        return is_denied
+
+    (root / "theirs").mkdir()
+    with odd_ftp_server(root, Oddities(before=deny)) as server:
+        findings = new_store(server, key_prefixes=[prefix, "ours/"]).check(now=time.time())
+        server.odd.before = lambda *_: False
+        assert not [each for each in new_store(server, key_prefixes=[prefix]).check(now=0) if "theirs" in each.fact]
+        assert server.files() == {}
+    found = [finding for finding in findings if "no file can be written to theirs: 550" in finding.fact]
+    assert [finding.severity for finding in found] == [Severity.WARNING] * prefix.startswith("theirs/")
+
+
 # -------------------------------------------------------------------------------------------------------- connections
 
 

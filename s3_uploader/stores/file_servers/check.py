@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 from s3_uploader.core.errors import StoreError
@@ -16,17 +15,50 @@ from s3_uploader.core.model import Proof
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, ignore
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
+from s3_uploader.stores.file_servers.check_content import (
+    COMPUTES,
+    check_clock,
+    check_prefixes,
+    check_proof,
+    check_reading,
+)
 from s3_uploader.stores.file_servers.check_limits import Steps, hurried
 from s3_uploader.stores.file_servers.check_lock import check_lock
 from s3_uploader.stores.file_servers.learned import Learned, Names
 from s3_uploader.stores.file_servers.lock import Create
 from s3_uploader.stores.file_servers.names import learn_names
 from s3_uploader.stores.file_servers.parts import PartNames
+from s3_uploader.stores.file_servers.pool import SessionPool
+from s3_uploader.stores.file_servers.server import FileServer
 
 _Session = TypeVar("_Session", bound=FileSession)
 
 _LISTED_BYTES = 64 * 1024
-_WORTH_A_NOTE_SECONDS = 60.0
+
+
+def borrowing(
+    pool: SessionPool[_Session] | None, server: FileServer[_Session]
+) -> tuple[Callable[[Callable[[], float]], _Session], Callable[[_Session], None]]:
+    """What makes a session, of an open store if there is one, because some servers accept one connection only.
+
+    :returns: a function that makes it, and one that takes it back.
+    """
+    borrowed: list[_Session] = []
+
+    def connect(remaining: Callable[[], float]) -> _Session:
+        idle = None if pool is None else pool.borrow(remaining)
+        if idle is None:
+            return server.connect(remaining)
+        borrowed.append(idle)
+        return idle
+
+    def release(session: _Session) -> None:
+        if pool is not None and borrowed:
+            pool.give_back(session)
+        else:
+            session.quit()
+
+    return connect, release
 
 
 def check_file_server(
@@ -41,6 +73,7 @@ def check_file_server(
     learned: Learned,
     minimum_proof: Proof,
     makes_directories: bool,
+    key_prefixes: Sequence[str] = (),
     now: float,
     stored: Callable[[str], None] = ignore,
     limits: CheckLimits = USUAL_LIMITS,
@@ -53,6 +86,7 @@ def check_file_server(
     :param login_error: describes a failure to connect.
     :param login: findings about a logged-in session.
     :param makes_directories: whether uploads need new directories again and again.
+    :param key_prefixes: what keys begin with.
     :param now: wall-clock time in seconds since the epoch.
     :param stored: called with the name of the test file while it exists.
     :param limits: longest time until a connection or a further finding, and for all.
@@ -73,8 +107,8 @@ def check_file_server(
         for finding in _round_trip(server, session, temporary_names, learned, now - begun, stored, safely):
             findings.append(_judged(finding, minimum_proof, makes_directories=makes_directories))
             steps.begin()
-        computes = any(finding.fact.startswith(_COMPUTES) for finding in findings)
-        findings += _reading(server, session, is_proof=minimum_proof > Proof.SIZE and not computes)
+        steps.begin()
+        findings += _directories_and_reading(server, session, key_prefixes, minimum_proof, [*findings], steps)
         steps.begin()
         findings += _listing(server, session)
         steps.begin()
@@ -88,8 +122,22 @@ def check_file_server(
     return findings
 
 
+def _directories_and_reading(
+    server: str,
+    session: FileSession,
+    key_prefixes: Sequence[str],
+    minimum_proof: Proof,
+    findings: list[Finding],
+    steps: Steps,
+) -> Iterator[Finding]:
+    """The steps that depend on what was found before."""
+    if all(finding.severity is not Severity.ERROR for finding in findings):
+        yield from check_prefixes(server, session, key_prefixes, begin=steps.begin)
+    computes = any(finding.fact.startswith(COMPUTES) for finding in findings)
+    yield from check_reading(server, session, is_proof=minimum_proof > Proof.SIZE and not computes)
+
+
 _BLIND = "does not show a file that was just written"
-_COMPUTES = "computes checksums"
 _NO_DIRECTORY = "a directory cannot be made"
 
 
@@ -101,43 +149,6 @@ def _judged(finding: Finding, minimum_proof: Proof, *, makes_directories: bool) 
     elif makes_directories and finding.fact.startswith(_NO_DIRECTORY):
         severity, meaning = Severity.ERROR, "Give the user permission to make directories."
     return Finding(severity, finding.subject, finding.fact, meaning)
-
-
-def _reading(server: str, session: FileSession, *, is_proof: bool) -> Iterator[Finding]:
-    """Whether a stored file can be read back.
-
-    :param is_proof: whether nothing else proves enough.
-    """
-    path = f"{session.base.rstrip('/')}/s3-uploader-check-{secrets.token_hex(8)}"
-    content = secrets.token_bytes(64)
-    received = bytearray()
-    try:
-        session.store(path, [content])
-    except Refused:
-        session.delete(path)  # a full disk leaves an empty file
-        return  # an earlier finding reports that
-    try:
-        with hurried(session):
-            session.retrieve(path, received.extend, most=len(content))
-    except Refused as refused:
-        if is_proof:
-            fact = "a file cannot be read back, and no checksum is computed"
-            advice = "Give the user permission to read, or set minimum_proof to size if the length is proof enough."
-        else:
-            fact = "a file cannot be read back"
-            advice = (
-                "Existing files with the same content count as conflicts, and the audit cannot compare. To avoid "
-                "that, give the user permission to read."
-            )
-        yield Finding(Severity.ERROR if is_proof else Severity.NOTE, server, f"{fact}: {refused.text}", advice)
-    else:
-        if received != content:
-            yield Finding(
-                Severity.ERROR, server, "returns other bytes than were stored", "No upload can be proven there."
-            )
-    finally:
-        if session.usable:
-            session.delete(path)
 
 
 def _listing(server: str, session: FileSession) -> Iterator[Finding]:
@@ -263,8 +274,8 @@ def _after_storing(
         yield Finding(Severity.ERROR, server, "reports another size than was sent", "Nothing would be shipped.")
     else:
         yield Finding(Severity.OK, server, "a file was written and its size confirmed")
-        yield from _proof(server, session, path, content)
-        yield from _clock(server, session, path, clock_offset)
+        yield from check_proof(server, session, path, content)
+        yield from check_clock(server, session, path, clock_offset)
     return size is not None
 
 
@@ -373,28 +384,3 @@ def _directories(
                 "does not distinguish upper and lower case",
                 "Of two files whose names differ only in case, one is not shipped.",
             )
-
-
-def _proof(server: str, session: FileSession, path: str, content: bytes) -> Iterator[Finding]:
-    algorithm = session.algorithm
-    theirs = session.digest(path, len(content))
-    if theirs and algorithm != "crc32" and hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() != theirs:
-        yield Finding(Severity.ERROR, server, f"computes a wrong {algorithm}", "No upload could be proven.")
-    elif theirs:
-        yield Finding(Severity.OK, server, f"{_COMPUTES} ({algorithm})", "Uploads are proven by the content.")
-    else:
-        yield Finding(
-            Severity.NOTE,
-            server,
-            "computes no checksums",
-            "Only the length is confirmed, unless minimum_proof asks for more: then every file is read back.",
-        )
-
-
-def _clock(server: str, session: FileSession, path: str, clock_offset: float) -> Iterator[Finding]:
-    modified = session.modified(path)
-    if modified is None:
-        return
-    skew = modified - (clock_offset + time.monotonic())
-    if abs(skew) > _WORTH_A_NOTE_SECONDS:
-        yield Finding(Severity.NOTE, server, f"its clock differs from ours by {skew:+.0f} s", "Harmless.")

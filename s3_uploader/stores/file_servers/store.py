@@ -21,7 +21,7 @@ import secrets
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -66,6 +66,7 @@ class FileServerStore(ABC, Generic[_Session]):
         if the server accepts such names), or ``none``: directly to their final names.
     :param minimum_proof: the weakest proof that uploads ask for; only :meth:`check` uses it.
     :param makes_directories: whether uploads need new directories again and again; only :meth:`check` uses it.
+    :param key_prefixes: what keys begin with; only :meth:`check` uses it.
     :param max_concurrency: the maximum number of connections.
     :param identity: distinguishes this uploader from others of this machine that write to the same directory, e.g. the
         spool. Default: random; then temporary files of killed runs are never removed.
@@ -91,6 +92,7 @@ class FileServerStore(ABC, Generic[_Session]):
         temporary_names: str = "auto",
         minimum_proof: str = "size",
         makes_directories: bool = False,
+        key_prefixes: Sequence[str] = (),
         max_concurrency: int = 2,
         identity: str | None = None,
         retry_attempts: int = 5,
@@ -107,6 +109,7 @@ class FileServerStore(ABC, Generic[_Session]):
         self._temporary_names = temporary_names
         self._minimum_proof = Proof.of_label(minimum_proof)
         self._makes_directories = makes_directories
+        self._key_prefixes = key_prefixes
         self._identity = secrets.token_hex(16) if identity is None else identity
         self._retry = RetryPolicy(
             max_attempts=retry_attempts,
@@ -269,25 +272,9 @@ class FileServerStore(ABC, Generic[_Session]):
         self, *, now: float, stored: Callable[[str], None] = ignore, limits: CheckLimits = USUAL_LIMITS
     ) -> list[Finding]:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
-        from s3_uploader.stores.file_servers.check import check_file_server
+        from s3_uploader.stores.file_servers.check import borrowing, check_file_server
 
-        # Some servers accept one connection only.
-        pool = self._pool
-        borrowed: list[_Session] = []
-
-        def connect(remaining: Callable[[], float]) -> _Session:
-            idle = None if pool is None else pool.borrow(remaining)
-            if idle is None:
-                return self._server.connect(remaining)
-            borrowed.append(idle)
-            return idle
-
-        def release(session: _Session) -> None:
-            if pool is not None and borrowed:
-                pool.give_back(session)
-            else:
-                session.quit()
-
+        connect, release = borrowing(self._pool, self._server)
         return check_file_server(
             connect,
             self._server.login_error,
@@ -300,6 +287,7 @@ class FileServerStore(ABC, Generic[_Session]):
             learned=self._server.learned,
             minimum_proof=self._minimum_proof,
             makes_directories=self._makes_directories,
+            key_prefixes=self._key_prefixes,
             now=now,
             stored=stored,
             limits=limits,

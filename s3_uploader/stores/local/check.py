@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
+from s3_uploader.core.errors import KeyRefused
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.stores.base import ignore
+from s3_uploader.stores.keys import UNLESS_BELOW, path_segments
 from s3_uploader.stores.local import files as local_files
 from s3_uploader.stores.local.errors import allowing
 
@@ -15,10 +17,13 @@ _WORTH_A_NOTE_BYTES = 1 << 30
 _WORTH_A_NOTE_SECONDS = 60.0
 
 
-def check_directory(path: str, *, now: float, stored: Callable[[str], None] = ignore) -> list[Finding]:
+def check_directory(
+    path: str, *, now: float, stored: Callable[[str], None] = ignore, key_prefixes: Sequence[str] = ()
+) -> list[Finding]:
     """Findings about the directory at ``path``. ``now`` is wall-clock time in seconds since the epoch.
 
     :param stored: called with the name of a test file while it exists.
+    :param key_prefixes: what keys begin with. The directories in these may be another user's.
     """
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -27,6 +32,8 @@ def check_directory(path: str, *, now: float, stored: Callable[[str], None] = ig
     try:
         findings = [Finding(Severity.OK, path, "is a directory that can be opened"), _mount(path)]
         findings += _round_trip(path, root, now, stored)
+        if all(finding.severity is not Severity.ERROR for finding in findings):
+            findings += _below(path, root, now, key_prefixes)
         findings.append(_space(path, root))
         return findings
     finally:
@@ -94,6 +101,35 @@ def _round_trip(path: str, root: int, now: float, stored: Callable[[str], None])
                     _problem(path, fact, f"No file could get its final name there. {allowing(error)}".rstrip())
                 )
     return findings
+
+
+def _below(path: str, root: int, now: float, key_prefixes: Sequence[str]) -> Iterator[Finding]:
+    """What is wrong with the directories of prefixes, as far as they exist."""
+    tried = {""}
+    for prefix in key_prefixes:
+        try:
+            names = path_segments(f"{prefix}NAME")[:-1]
+        except KeyRefused:
+            continue  # that is another finding
+        while names and not os.access("/".join(names), os.F_OK, dir_fd=root, follow_symlinks=False):
+            names.pop()  # a run makes it
+        name = "/".join(names)
+        if name in tried:
+            continue
+        tried.add(name)
+        shown = f"{path.rstrip('/')}/{name}"
+        try:
+            directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        except OSError as error:
+            yield _problem(shown, f"cannot be opened: {error.strerror}", "No file of this key_prefix can be shipped.")
+            continue
+        try:
+            found = _round_trip(shown, directory, now, ignore)
+        finally:
+            os.close(directory)
+        for finding in found:
+            if finding.severity is Severity.ERROR:
+                yield Finding(Severity.WARNING, shown, finding.fact, UNLESS_BELOW)
 
 
 def _space(path: str, root: int) -> Finding:

@@ -22,7 +22,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
@@ -54,14 +54,16 @@ class LocalStore:
 
     :param path: the root; it must exist when the store is opened.
     :param max_concurrency: the maximum number of concurrent copies.
+    :param key_prefixes: what keys begin with; only :meth:`check` uses it.
     """
 
     loop: Loop | None = None
     keeps_writers_apart = False  # without hard links, on some FUSE file systems, it looks first
 
-    def __init__(self, *, path: str, max_concurrency: int = 8) -> None:
+    def __init__(self, *, path: str, max_concurrency: int = 8, key_prefixes: Sequence[str] = ()) -> None:
         self._path = self.name = path
         self._max_concurrency = max_concurrency
+        self._key_prefixes = key_prefixes
         self._root: int | None = None
         self._workers: Workers | None = None
         self._real_names: set[tuple[str, ...]] = set()
@@ -148,7 +150,7 @@ class LocalStore:
         """Write, prove, refuse to overwrite and remove a test file; see :meth:`Store.check`."""
         from s3_uploader.stores.local.check import check_directory
 
-        return check_directory(self._path, now=now, stored=stored)
+        return check_directory(self._path, now=now, stored=stored, key_prefixes=self._key_prefixes)
 
     def _put(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
         try:

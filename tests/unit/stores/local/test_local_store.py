@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -606,6 +607,34 @@ def test_check(archive: Path, tmp_path: Path) -> None:
     assert any("clock differs from this machine's by +4000 s" in finding.fact for finding in skewed)
     (missing,) = LocalStore(path=str(tmp_path / "missing")).check(now=time.time())
     assert missing.severity is Severity.ERROR
+
+
+def test_check_of_the_directories_of_prefixes(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``check`` says which directory of a prefix cannot be written, and where a link or a file is in the way."""
+    (archive / "theirs").mkdir()
+    (archive / "link").symlink_to("theirs")
+    (archive / "file").touch()
+    theirs = os.stat(archive / "theirs").st_ino
+    given = os.open
+
+    def refuse(path: str, flags: int, *rest: Any, dir_fd: int | None = None) -> int:
+        if flags & os.O_CREAT and dir_fd is not None and os.fstat(dir_fd).st_ino == theirs:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return given(path, flags, *rest, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuse)
+    bad = ("warning", "error")
+    prefixes = ["", "a-", "new/", "theirs/", "theirs/new/a-", "../x/", "link/", "file/new/"]
+    findings = LocalStore(path=str(archive), key_prefixes=prefixes).check(now=time.time())
+    wrong = {
+        (each.subject, each.severity) for each in findings if "annot be" in each.fact and each.severity.value in bad
+    }
+    assert wrong == {
+        (f"{archive}/theirs", Severity.WARNING),
+        (f"{archive}/link", Severity.ERROR),
+        (f"{archive}/file", Severity.ERROR),
+    }
+    assert sorted(os.listdir(archive)) == ["file", "link", "theirs"]
 
 
 def test_an_append_only_directory(
