@@ -14,7 +14,7 @@ from s3_uploader.core.extras import installing
 from s3_uploader.core.text import quoted, shown_name, without_passwords
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.connection import S3Connection
-from s3_uploader.remote_store.errors import RemoteStoreError
+from s3_uploader.remote_store.errors import ObjectNotFound, RemoteStoreError
 from s3_uploader.remote_store.local_files import LocalName
 from s3_uploader.remote_store.methods import Headers, ObjectMethods
 from s3_uploader.remote_store.names import RemoteName
@@ -199,6 +199,7 @@ class RemoteStore(ObjectMethods):
     def delete(self, remote_name: RemoteName) -> bool:
         """Delete an object. Returns ``True`` also if it did not exist, because S3 does not say."""
         from s3_uploader.remote_store.reading import path_of
+        from s3_uploader.stores.s3.meanings import MEANINGS
         from s3_uploader.stores.s3.requests import delete_object
 
         name, key = self.connection.resolve(remote_name)
@@ -208,7 +209,8 @@ class RemoteStore(ObjectMethods):
             with self.connection.bucket(name) as bucket:
                 answer = bucket.ask(delete_object(key, path_of(key)), expected=_NOT_THERE)
                 if answer.status == 404 and answer.field("Code") == "NoSuchBucket":
-                    raise RemoteStoreError("The bucket does not exist.", status=404, code="NoSuchBucket")
+                    hint = MEANINGS["NoSuchBucket"].hint
+                    raise ObjectNotFound("The bucket does not exist.", hint=hint, status=404, code="NoSuchBucket")
 
         return self._succeeds("delete", name, key, delete)
 

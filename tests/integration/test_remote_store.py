@@ -380,6 +380,9 @@ def test_missing_bucket(endpoint: S3Endpoint, example: Path, tmp_path: Path) -> 
     name = s3.S3Name("key", bucket=random_name("nowhere"))
     assert not store.write(str(example), name)
     assert store.read(name, str(tmp_path / "back")) == (False, {})
+    assert not store.delete(name)
+    assert isinstance(store.last_error, s3.ObjectNotFound)
+    assert "Check the bucket's name" in str(store.last_error)
 
 
 def test_wrong_secret(

@@ -31,7 +31,8 @@ _LONGEST = 1 << 15
 def of_jollyae(text: str) -> Older:
     """Translate the command that has the most options."""
     found, flags, commands = _command(text)
-    notes = [f"There are {commands} such commands; the first one was taken over."] if commands > 1 else []
+    most = f"There are {commands} such commands; only the first of those with the most options was taken over."
+    notes = [most] if commands > 1 else []
     settings: dict[str, Any] = {"layout": "tree", "settle_seconds": 0}
     unread = []
     is_unit = _UNIT.search(text) is not None

@@ -34,6 +34,7 @@ _OF_THE_ACCOUNT = frozenset((401, 402, 403))
 """Statuses by which services say in codes of their own that an account is closed, unpaid or without a permission."""
 _WRITES = frozenset(("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"))
 _UNKNOWN = Meaning()
+_COPIES = "s3:GetObject on the source and s3:PutObject"
 
 _STATUS_NAMES = {
     300: "Multiple Choices",
@@ -176,7 +177,7 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
     """The meaning of a code that is in no list, by operation and status."""
     status = answer.status
     if code in ("AccessDenied", "403"):
-        return _denied(operation, proven_useful=proven_useful)
+        return _denied(operation, proven_useful=proven_useful, is_explained=code != "403")
     if code in ("RequestTimeTooSkewed", "RequestExpired"):
         return _clock(answer, now)
     if status in _OF_THE_ACCOUNT and operation in _WRITES and not code.isdigit():
@@ -214,6 +215,8 @@ def _meaning_by_status(answer: Answer, code: str, operation: str, *, now: float,
         origin = Origin.CREDENTIALS if code == "401" else Origin.BUCKET
         hint = "Check the region of the bucket, the credentials, and endpoint_url (http or https?)."
         return Meaning(scope=_DESTINATION, hint=hint, origin=origin)
+    if code == "400" and operation == "HeadObject":
+        return Meaning(hint="Check the name of the object, and whether the credentials have expired.")
     if not proven_useful and code.isdigit() and status in _OF_THE_SERVER:
         origin = Origin.CREDENTIALS if status == 401 else Origin.SERVER
         return Meaning(scope=_DESTINATION, hint="Check endpoint_url: is this an S3 server?", origin=origin)
@@ -312,7 +315,8 @@ def parse_http_date(value: str) -> float | None:
         return None
 
 
-def _denied(operation: str, *, proven_useful: bool) -> Meaning:
+def _denied(operation: str, *, proven_useful: bool, is_explained: bool = True) -> Meaning:
+    """The meaning of a denial. One that is not explained may also be due to the credentials, or a missing object."""
     action = {
         "PutObject": "s3:PutObject",
         "CreateMultipartUpload": "s3:PutObject",
@@ -323,11 +327,18 @@ def _denied(operation: str, *, proven_useful: bool) -> Meaning:
         "GetObject": "s3:GetObject",
         "DeleteObject": "s3:DeleteObject",
         "ListObjectsV2": "s3:ListBucket",
-    }.get(operation, operation)
+        "ListParts": "s3:ListMultipartUploadParts",
+        "CopyObject": _COPIES,
+        "UploadPartCopy": _COPIES,
+    }.get(operation, f"s3:{operation}")
     writes = operation in _WRITES
     hint = f"Grant {action} on the bucket to the credentials in use"
     if writes:
         hint += " (storage class, ACL, tags and a KMS key need further permissions)"
+    elif operation == "HeadObject" and not is_explained:
+        hint += ", and s3:ListBucket, without which a missing object is refused too"
+        if not proven_useful:
+            hint += "; or correct the access key and the secret key"
     # A policy may deny one prefix only. Until something was accepted, the denial is assumed to concern all files.
     is_for_all = writes and not proven_useful
     return Meaning(

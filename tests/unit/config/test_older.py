@@ -314,10 +314,14 @@ def test_relative_directories(text: str) -> None:
 
 
 def test_several_commands() -> None:
-    """The first one is taken over, and the note says that there are others."""
-    found = understood(f"{COMMAND} &\n{COMMAND.replace('/in', '/other')} &\n")
+    """The first of those with the most options is taken over, and the note says so."""
+    less = "jollyae.py -b less -s /less &"
+    found = understood(f"{less}\n{COMMAND} &\n{COMMAND.replace('/in', '/other')} &\n")
     assert found is not None
     assert found.settings["base_dir"] == "/in"
+    assert any("There are 3 such commands; only the first of those with the most options" in n for n in found.notes)
+    found = understood(f"{COMMAND} &\n{COMMAND.replace('/in', '/other')} &\n")
+    assert found is not None
     assert any("There are 2 such commands" in note for note in found.notes)
 
 

@@ -58,6 +58,35 @@ def test_an_answer_without_a_document_is_named_by_its_status() -> None:
     assert "s3:GetObject" in error.hint
 
 
+def test_a_refused_look_names_every_cause() -> None:
+    """A refused HEAD gives no reason: the right to read, a missing object, wrong keys, an odd name, an old token."""
+    for status, useful, named in (
+        (403, True, ("s3:GetObject", "s3:ListBucket", "missing object")),
+        (403, False, ("s3:GetObject", "s3:ListBucket", "secret key")),
+        (400, True, ("name", "expired")),
+        (400, False, ("region", "credentials")),
+    ):
+        empty = Answer(status=status, headers={})
+        hint = s3_errors.answered(empty, "HeadObject", now=0, proven_useful=useful).error.hint
+        assert [word for word in named if word not in hint] == [], hint
+        assert ("secret key" in hint) == ("secret key" in named)
+
+
+@pytest.mark.parametrize(
+    ("operation", "actions"),
+    [
+        ("CopyObject", "s3:GetObject on the source and s3:PutObject"),
+        ("UploadPartCopy", "s3:GetObject on the source and s3:PutObject"),
+        ("ListParts", "s3:ListMultipartUploadParts"),
+        ("GetObjectAcl", "s3:GetObjectAcl"),
+    ],
+)
+def test_a_denial_names_permissions_that_exist(operation: str, actions: str) -> None:
+    """The permission to grant is one that a policy knows; a copy has none of its own."""
+    error = s3_errors.answered(answer("AccessDenied", status=403), operation, now=0, proven_useful=True).error
+    assert error.hint == f"Grant {actions} on the bucket to the credentials in use."
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
