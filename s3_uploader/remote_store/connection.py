@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from s3_uploader.stores.s3.endpoint import Access
 
 
+_OF_A_REGION = (
+    r"(?:[^/]+\.)?s3(?:-fips)?[.-](?:fips\.|dualstack\.)*([a-z]{2}(?:-[a-z]+)+-\d+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?"
+    r"(?::\d+)?(?:/.*)?"
+)
+"""A host name of AWS with its region: plain, dual-stack, FIPS, or of an endpoint in a VPC."""
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """The meaning of ``endpoint``: a URL, or AWS itself (``None``), and the region in its name."""
 
@@ -60,7 +67,8 @@ def parse_endpoint(endpoint: str | None, *, tls: bool) -> Endpoint:
         found = re.fullmatch(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?", host)
         if found is not None:
             return Endpoint(None, found[1])
-    return Endpoint(f"{scheme}://{host}", None)
+    regional = re.fullmatch(_OF_A_REGION, host.lower())
+    return Endpoint(f"{scheme}://{host}", regional[1] if regional else None)
 
 
 def _insist_on_text(**values: object) -> None:
