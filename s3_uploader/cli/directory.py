@@ -23,7 +23,7 @@ from s3_uploader.cli.output import about_several, print_lines
 from s3_uploader.config import Config
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import ConfigError, UploaderError
-from s3_uploader.core.text import counted, shown_name
+from s3_uploader.core.text import counted, names_of, shown_name
 
 AT_ONCE = 8
 """Most spools of a directory that run at the same time."""
@@ -39,15 +39,11 @@ _LINK_SECONDS = 2.0
 
 
 class Named(msgspec.Struct, frozen=True):
-    """A configuration, and the path of its file."""
+    """A configuration, the path of its file, and its name among those that are processed together."""
 
     path: str
     config: Config
-
-    @property
-    def name(self) -> str:
-        """The name of the file."""
-        return os.path.basename(self.path)
+    name: str
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -92,12 +88,16 @@ def is_one_file(config_files: Sequence[str]) -> bool:
 
 
 def files_of(config_files: Sequence[str]) -> list[str]:
-    """List the given configuration files and those of the given directories, each once.
+    """List the given configuration files and those of the given directories, each once, however its path is written.
 
     :raises ConfigError: if a directory holds none.
     """
-    found = [path for named in config_files for path in (files_in(named) if is_directory(named) else [named])]
-    return list(dict.fromkeys(found))
+    found: dict[tuple[str, str], str] = {}
+    for given in config_files:
+        for path in files_in(given) if is_directory(given) else [given]:
+            directory, name = os.path.split(path)
+            found.setdefault((os.path.realpath(directory), name), path)
+    return list(found.values())
 
 
 def worst(codes: list[int]) -> int:
@@ -139,9 +139,9 @@ def shared_of(paths: Sequence[str], options: FileOptions) -> list[Shared]:
     """What a run of all these files would refuse; what is wrong with a single one is told elsewhere."""
     loaded = []
     options = together(options, paths)
-    for path in paths:
+    for path, name in names_of(paths).items():
         with contextlib.suppress(UploaderError):
-            loaded.append(Named(path, load(path, options)))
+            loaded.append(Named(path, load(path, options), name))
     return _shared(loaded)
 
 
@@ -170,7 +170,7 @@ def each_of(
                 print_lines([*[""] * bool(number), f"{shown_name(path)}:"])
                 sys.stdout.flush()
             sources.now = os.path.basename(path)
-            codes.append(_by_itself(path, lambda path=path: work(path, options), form))  # type: ignore[misc]
+            codes.append(_by_itself(path, lambda path=path: work(path, options), form, sources.now))  # type: ignore[misc]
             sys.stdout.flush()
     if closing:
         print_lines(["", closing_line(dict(zip(map(os.path.basename, paths), codes, strict=True)))])
@@ -224,20 +224,22 @@ def run_all(
             except queue.Empty:
                 return
 
-            def beat(name: str = named.name) -> None:
-                at_work[name] = time.monotonic()
+            def beat(path: str = named.path) -> None:
+                at_work[path] = time.monotonic()
 
             beat()
-            codes.append(_by_itself(named.name, lambda named=named, beat=beat: run(named, share, beat), form))  # type: ignore[misc]
-            del at_work[named.name]
+            code = _by_itself(named.name, lambda named=named, beat=beat: run(named, share, beat), form, named.name)  # type: ignore[misc]
+            codes.append(code)
+            del at_work[named.path]
 
     threads = [threading.Thread(target=work, name=f"spool-{number}", daemon=True) for number in range(at_once)]
     for thread in threads:
         start_thread(thread)
     if not _joined(threads, at_work, patience_seconds=patience_seconds, is_work_left=lambda: not waiting.empty()):
-        for name in sorted(at_work):
+        names = {named.path: named.name for named in loaded}
+        for path in sorted(at_work):
             print(
-                f"{shown_name(name)}: the run hangs, probably on a disk that does not answer. It was abandoned.",
+                f"{shown_name(names[path])}: the run hangs, probably on a disk that does not answer. It was abandoned.",
                 file=sys.stderr,
             )
         codes.append(SOME_FAILED)
@@ -248,13 +250,13 @@ def _loaded(paths: Sequence[str], options: FileOptions, form: Form) -> tuple[lis
     """Load the configurations; returns those that can be run, and the exit codes of the others."""
     codes: list[int] = []
     loaded: list[Named] = []
-    for path in paths:
+    for path, name in names_of(paths).items():
 
-        def take(path: str = path) -> int:
-            loaded.append(Named(path, load(path, options)))
+        def take(path: str = path, name: str = name) -> int:
+            loaded.append(Named(path, load(path, options), name))
             return OK
 
-        code = _by_itself(path, take, form)
+        code = _by_itself(name, take, form, name)
         if code != OK:
             codes.append(code)
 
@@ -283,17 +285,17 @@ def _joined(
     return True
 
 
-def _by_itself(name: str, work: Callable[[], int], form: Form) -> int:
+def _by_itself(path: str, work: Callable[[], int], form: Form, name: str) -> int:
     """Do the work for one configuration. An unexpected error is printed and does not stop the others."""
     try:
-        return guarded(work, form=form, name=os.path.basename(name))
+        return guarded(work, form=form, name=name)
     except Exception as error:
         import traceback
 
         place = traceback.extract_tb(error.__traceback__)[-1]
         # In one piece, so that the lines of several threads stay apart.
         sys.stderr.write(
-            f"{shown_name(name)}: an unexpected error, {type(error).__name__}: {shown_name(str(error))} "
+            f"{shown_name(path)}: an unexpected error, {type(error).__name__}: {shown_name(str(error))} "
             f"({os.path.basename(place.filename)}, line {place.lineno})\n"
         )
         return SOME_FAILED

@@ -155,7 +155,7 @@ def _loaded(
         try:
             configuration = load(path, options, environ={**os.environ, **(environment or {})})
             _refuse_share_without_number(path, configuration.share, environment, _environment_file(source, options))
-            loaded.append(Named(path, configuration))
+            loaded.append(Named(path, configuration, os.path.basename(path)))
         except ConfigError as error:
             if not is_directory(source):
                 raise

@@ -19,7 +19,7 @@ from s3_uploader.cli.watch import first_line, log_of, watch_one
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import UploaderError, UsageProblem
 from s3_uploader.core.events import Event, Notice
-from s3_uploader.core.text import counted
+from s3_uploader.core.text import counted, names_of
 from s3_uploader.monitoring.log import Log
 from s3_uploader.monitoring.said_by_any import SaidByAny
 from s3_uploader.service.link import Link
@@ -109,7 +109,7 @@ def _watch(config_files: Sequence[str], options: WatchOptions, form: Form) -> in
             log.flush()
         supervisor = Supervisor(
             usable,
-            lambda path, link: _watch_in_its_process(path, link, of_all, said),
+            lambda path, name, link: _watch_in_its_process(path, name, link, of_all, said),
             emit=log,
             stop=stop,
             beat=beat,
@@ -124,9 +124,9 @@ def _usable_together(paths: Sequence[str], options: WatchOptions, form: Form) ->
     """The files without those that conflict. A file that cannot be read is reported by its own process."""
     loaded = []
     unreadable = []
-    for path in paths:
+    for path, name in names_of(paths).items():
         try:
-            loaded.append(Named(path, load(path, options)))
+            loaded.append(Named(path, load(path, options), name))
         except UploaderError:
             unreadable.append(path)
 
@@ -140,9 +140,8 @@ def _usable_together(paths: Sequence[str], options: WatchOptions, form: Form) ->
     return sorted([*(named.path for named in loaded), *unreadable])
 
 
-def _watch_in_its_process(path: str, link: Link, options: WatchOptions, said: SaidByAny) -> int:
+def _watch_in_its_process(path: str, name: str, link: Link, options: WatchOptions, said: SaidByAny) -> int:
     form = Form.LOG if options.json_log else Form.TEXT
-    name = os.path.basename(path)
     log = _LogOfOne(sys.stderr, json=options.json_log, verbosity=options.verbosity, name=name)
     log.said = said
     write = log.redirect(lambda text: None)

@@ -6,8 +6,10 @@ it can neither forge a line of the log nor control a terminal.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from collections.abc import Iterable
 
 LONGEST_QUOTE = 500
 """Most characters of a message from outside (a server, a helper, a library), wherever it is shown."""
@@ -187,3 +189,10 @@ def shown_duration(seconds: float) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 file``, ``2 files``, ``12,000 files``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def names_of(paths: Iterable[str]) -> dict[str, str]:
+    """What each of several files is called: its name, or its path where another of them has the same name."""
+    names = {path: os.path.basename(path) for path in paths}
+    seen = list(names.values())
+    return {path: name if seen.count(name) == 1 else path for path, name in names.items()}

@@ -24,10 +24,12 @@ class State(enum.Enum):
 class Child(msgspec.Struct, kw_only=True):
     """One configuration and the process that watches its spool.
 
+    :param name: what the log calls it.
     :param changed: the state of its file at the last start, to know when another try is worthwhile.
     """
 
     path: str
+    name: str = ""
     state: State = State.PAUSED
     pid: int = 0
     report: int = -1
@@ -41,11 +43,6 @@ class Child(msgspec.Struct, kw_only=True):
     failures: int = 0
     is_hung: bool = False
     changed: tuple[int, int] = (0, 0)
-
-    @property
-    def name(self) -> str:
-        """The name of the configuration's file."""
-        return os.path.basename(self.path)
 
 
 def kill(pid: int) -> None:

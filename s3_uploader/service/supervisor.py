@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from s3_uploader.core.control import StopRequest, backoff
 from s3_uploader.core.events import Emit, Notice
-from s3_uploader.core.text import counted, shown_name
+from s3_uploader.core.text import counted, names_of, shown_name
 from s3_uploader.service.child import Child, State, identity_of, kill, name_process
 from s3_uploader.service.link import RELOAD, STOP, Link
 
@@ -34,8 +34,9 @@ _READY_SECONDS = 10.0
 _UNUSABLE = 2
 """The exit code of a process whose configuration cannot be used. It has reported the reason."""
 
-Work = Callable[[str, Link], int]
-"""Watches the spool of one configuration file until told to stop, and returns the exit code; in its own process."""
+Work = Callable[[str, str, Link], int]
+"""Watches the spool of one configuration file, which has a path and a name, until told to stop, and returns the exit
+code; in its own process."""
 
 
 class Supervisor:
@@ -120,8 +121,9 @@ class Supervisor:
     def _follow(self, files: Iterable[str]) -> None:
         wanted = list(files)
         self._wanted = frozenset(wanted)
-        for path in wanted:
+        for path, name in names_of(wanted).items():
             child = self._children.setdefault(path, Child(path=path))
+            child.name = name
             if child.state is State.UNUSABLE:
                 child.state, child.due_at = State.PAUSED, 0.0
         for path, child in self._children.items():
@@ -231,7 +233,7 @@ class Supervisor:
         if not pid:
             os.close(report)
             os.close(to_orders)
-            self._become(child.path, Link(report=to_report, orders=orders))
+            self._become(child, Link(report=to_report, orders=orders))
         os.close(to_report)
         os.close(orders)
         os.set_blocking(report, False)
@@ -239,7 +241,7 @@ class Supervisor:
         child.pid, child.report, child.orders, child.state = pid, report, to_orders, State.STARTED
         self._selector.register(report, selectors.EVENT_READ, child)
 
-    def _become(self, path: str, link: Link) -> None:
+    def _become(self, child: Child, link: Link) -> None:
         """In the new process: do the work and exit."""
         code = 1
         try:
@@ -252,8 +254,8 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, link.signalled)
-            name_process(os.path.basename(path))
-            code = self._work(path, link)
+            name_process(os.path.basename(child.path))
+            code = self._work(child.path, child.name, link)
         finally:
             with contextlib.suppress(Exception):
                 sys.stdout.flush()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, run_all
+from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, files_of, run_all
 from s3_uploader.cli.frame import FileOptions, load
 from s3_uploader.core.errors import UsageProblem
 
@@ -143,3 +143,35 @@ def test_a_named_pipe_is_no_configuration(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "kitchen.json")
     (tmp_path / "lost.json").symlink_to(tmp_path / "nowhere")
     assert files_in(str(tmp_path)) == [str(tmp_path / "attic.json"), str(tmp_path / "lost.json")]
+
+
+def test_spools_whose_files_have_one_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run */config.json` runs each of them, knows which of them hangs, and calls each by its path."""
+    paths = [tmp_path / f"{number:02}" / "config.json" for number in range(MANY)]
+    for path in paths:
+        path.parent.mkdir()
+        write(tmp_path, path.parent.name, {"type": "local", "path": "/archive"})
+        (tmp_path / f"{path.parent.name}.json").rename(path)
+    forever = threading.Event()
+    ran: list[str] = []
+
+    def run(named: Named, bytes_in_flight: int, beat: Callable[[], None]) -> int:
+        if named.path == str(paths[3]):
+            forever.wait(60)
+        beat()
+        ran.append(named.name)
+        return 0
+
+    assert run_all([str(path) for path in paths], FileOptions(), run, patience_seconds=0.5) == 1
+    assert sorted(ran) == [str(path) for path in paths if path != paths[3]]
+    assert capsys.readouterr().err.startswith(f"{paths[3]}: the run hangs")
+    forever.set()
+
+
+def test_a_file_given_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its path is written, and also where its directory is given too."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "link").symlink_to("conf")
+    write(tmp_path / "conf", "attic", {"type": "local", "path": "/archive"})
+    monkeypatch.chdir(tmp_path / "conf")
+    assert files_of(["attic.json", "./attic.json", str(tmp_path / "link"), "../conf/attic.json"]) == ["attic.json"]
