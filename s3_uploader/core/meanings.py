@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import msgspec
 
-from s3_uploader.core.errors import FAILING_DISK
+from s3_uploader.core.errors import FAILING_DISK, StoreError
+from s3_uploader.core.events import Notice
 from s3_uploader.core.findings import Cause
-from s3_uploader.core.origins import Origin
+from s3_uploader.core.model import RunEnd
+from s3_uploader.core.origins import Origin, of_every_file
 
 
 class Meaning(msgspec.Struct, frozen=True):
@@ -105,3 +107,19 @@ def of_one_file(origin: Origin) -> Origin:
     if origin is Origin.MACHINE:
         return Origin.OURS
     return Origin.FILE if is_of_all and origin is not Origin.FILE_RIGHT else origin
+
+
+def notice_of_end(reason: RunEnd, error: Exception) -> Notice:
+    """What to say of the error that ended a run.
+
+    An error that may pass by itself is one problem, whatever the network says each time. Each other one is its own.
+    """
+    about = reason.value
+    if isinstance(error, StoreError) and not meaning_of(of_every_file(error.origin)).passes:
+        about += f" {error.code}"
+    said = str(error)
+    if reason is RunEnd.DESTINATION:
+        said = f"The run was abandoned, all files are kept: {error}"
+    elif reason is RunEnd.STATE:
+        said = f"The run was ended, because shipped files cannot be recorded. Files are kept: {error}"
+    return Notice("info" if reason is RunEnd.DESTINATION_BUSY else "error", said, about=about)

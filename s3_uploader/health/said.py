@@ -68,6 +68,12 @@ class Sayings:
         if before is not None:
             self.said.setdefault(name, before)
 
+    def keep_like(self, name: str) -> None:
+        """Keep the problem of this name, and those whose names continue it after a blank."""
+        for each in self._before:
+            if f"{each} ".startswith(f"{name} "):
+                self.keep(each)
+
     def over(self) -> list[Said]:
         """The problems that have ended and whose end is reported."""
         return [said for name, said in self._before.items() if name not in self.said and said.words]

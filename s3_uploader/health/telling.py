@@ -27,27 +27,32 @@ _MOST_SAID = 10_000
 class Telling:
     """Hands events on. Any thread may call it.
 
+    :param marks: mark repeated events. If not, it only notes which problems persist.
     :ivar sayings: what earlier runs and this one have reported.
     """
 
-    def __init__(self, emit: Emit, sayings: Sayings) -> None:
+    def __init__(self, emit: Emit, sayings: Sayings, *, marks: bool = True) -> None:
         self._emit = emit
+        self._marks = marks
         self.sayings = sayings
 
     @classmethod
-    def recalled(cls, emit: Emit, memory: Memory, *, now: float, says_again: bool) -> Telling:
+    def recalled(cls, emit: Emit, memory: Memory, *, now: float, says_again: bool, marks: bool) -> Telling:
         """A :class:`Telling` that knows what earlier runs have reported.
 
         :param memory: the ledger's record of what was noticed.
         :param says_again: somebody is watching, so everything is reported.
         """
-        return cls(emit, Sayings(Seen.recalled(memory).said, now=now, says_again=says_again))
+        return cls(emit, Sayings(Seen.recalled(memory).said, now=now, says_again=says_again), marks=marks)
 
     def __call__(self, event: Event) -> None:
         """Pass an event on, marked if it is a repetition."""
         if isinstance(event, Notice):
             if event.about and not self._is_due(f"notice {event.about}", event.message):
                 event = msgspec.structs.replace(event, is_repeated=True)
+            if event.about:
+                # Another error of the same kind is news, but does not end the problem that was reported before.
+                self.sayings.keep_like(f"notice {event.about.partition(' ')[0]}")
         elif isinstance(event, UploadFailed):
             # A file with a next try of its own is reported at each try; the pauses between the tries grow anyway.
             is_everybodys = event.next_try_at is None and event.disposition == "kept"
@@ -65,6 +70,9 @@ class Telling:
         self._emit(event)
 
     def _is_due(self, name: str, words: str) -> bool:
+        if not self._marks:
+            self.sayings.keep(name)
+            return True
         # What is not remembered is reported each time.
         if name not in self.sayings.said and len(self.sayings.said) >= _MOST:
             return True

@@ -163,10 +163,12 @@ def _locked_run(place: Place, context: RunContext, max_runtime_seconds: float | 
     ) as ledger:
         memory = ledger.endpoint_memory(prefix=MEMORY_PREFIX)
         sayings: Sayings | None = None
-        if context.is_one_of_many:
+        if context.is_one_of_many or (memory.get(MEMORY_NAME) or NOTHING_SEEN) != NOTHING_SEEN:
             from s3_uploader.health.telling import Telling
 
-            telling = Telling.recalled(emit, memory, now=clock.now(), says_again=context.says_again)
+            telling = Telling.recalled(
+                emit, memory, now=clock.now(), says_again=context.says_again, marks=context.is_one_of_many
+            )
             sayings, context = telling.sayings, msgspec.structs.replace(context, emit=telling)
         destination = config.destination.name
         run = ledger.begin_run(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from s3_uploader.core.control import Clock, StopRequest, why_settling
 from s3_uploader.core.errors import FAILING_DISK, StateError, StoreError, UploaderError
-from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble, Notice
+from s3_uploader.core.events import DirectoryPruned, Emit, FileLeft, LocalTrouble
 from s3_uploader.core.model import Candidate, Left, RunCounters, RunEnd, RunReport, Untouchable
 from s3_uploader.core.origins import of_every_file
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Layout, NoCandidate
@@ -96,8 +96,9 @@ class Ending:
         """Make the report of the finished run; an error that ended it is reported."""
         reason, error = self.reason or RunEnd.DONE, self.error
         if error is not None:
-            level = "info" if reason is RunEnd.DESTINATION_BUSY else "error"
-            emit(Notice(level, _sentence(reason, error), about=reason.value))
+            from s3_uploader.core.meanings import notice_of_end
+
+            emit(notice_of_end(reason, error))
         return report_of(
             counters,
             reason,
@@ -110,14 +111,6 @@ class Ending:
             origin=of_every_file(error.origin).value if isinstance(error, StoreError) else "",
             signal_number=self._stop.signal_number,
         )
-
-
-def _sentence(reason: RunEnd, error: Exception) -> str:
-    if reason is RunEnd.DESTINATION:
-        return f"The run was abandoned, all files are kept: {error}"
-    if reason is RunEnd.STATE:
-        return f"The run was ended, because shipped files cannot be recorded. Files are kept: {error}"
-    return str(error)
 
 
 def report_of(

@@ -61,6 +61,20 @@ def test_another_trouble_is_news(refused: Site) -> None:
     assert "Failed to upload" in refused.run("run", "--quiet").stderr
 
 
+def test_a_mistake_after_another_is_news(refused: Site) -> None:
+    """Whoever corrects the environment of cron and is still wrong reads why, and is not told that it is resolved."""
+    secret = refused.environment.pop("AWS_SECRET_ACCESS_KEY")
+    assert "missing: AWS_SECRET_ACCESS_KEY" in refused.run("run", "--quiet").stderr
+    assert refused.run("run", "--quiet").stderr == ""
+    refused.environment["AWS_SECRET_ACCESS_KEY"] = f"{secret}\n"
+    again = refused.run("run", "--quiet")
+    assert (again.code, "ends with a space or a line break" in again.stderr) == (3, True)
+    by_hand = refused.run()
+    assert by_hand.code == 3
+    assert not any("Resolved" in told for told in by_hand.sentences("INFO")), "it lasts"
+    assert refused.run("run", "--quiet").stderr == ""
+
+
 def test_what_an_endpoint_cannot_do(site: Site, make_fault_server: MakeFaultServer) -> None:
     """It is in the log of the run that finds it, from then on in status and check; who knows it acknowledges it."""
     site.ship_to(make_fault_server(dialect=WEAK))

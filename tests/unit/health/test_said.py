@@ -59,6 +59,34 @@ def events(said: dict[str, Said], *, now: float) -> tuple[list[bool], dict[str, 
     return [getattr(event, "is_repeated", False) for event in seen], sayings.said
 
 
+def abandoned(said: dict[str, Said], about: str, *, now: float) -> tuple[bool, list[str], dict[str, Said]]:
+    """Whether the end of a run is told, what it says is over, and what is remembered."""
+    seen: list[Notice] = []
+    sayings = Sayings(said, now=now)
+    Telling(lambda event: seen.append(event) if isinstance(event, Notice) else None, sayings)(
+        Notice("error", f"abandoned: {about}", about=about)
+    )
+    return not seen[0].is_repeated, [each.words for each in sayings.over()], sayings.said
+
+
+def test_another_error_of_the_destination_is_told_at_once() -> None:
+    """Whoever corrects one mistake and makes the next reads of it; two that take turns are told of once each."""
+    said: dict[str, Said] = {}
+    told = []
+    for minute, error in enumerate(["destination", "destination NoCredentials", "destination ProfileNotFound"] * 2):
+        is_told, over, said = abandoned(said, error, now=60.0 * minute)
+        told.append(is_told)
+        assert over == []
+    assert told == [True, True, True, False, False, False]
+    is_told, over, _ = abandoned(said, "destination_busy", now=600.0)
+    assert is_told
+    assert sorted(over) == [
+        "abandoned: destination",
+        "abandoned: destination NoCredentials",
+        "abandoned: destination ProfileNotFound",
+    ]
+
+
 def test_a_run_after_the_other() -> None:
     """What every file would meet, what cannot be read and the end are no news; a file's own failure always is."""
     first, said = events({}, now=0.0)
