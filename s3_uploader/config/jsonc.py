@@ -17,6 +17,7 @@ _TOKEN = re.compile(
     rb'(?P<string>"(?:[^"\\]|\\.)*")|(?P<comment>//[^\r\n]*|/\*.*?\*/)|(?P<comma>,)|(?P<space>[ \t\r\n]+)|.', re.DOTALL
 )
 _KEY = re.compile(rb'("(?:[^"\\]|\\.)*")\s*(:?)', re.DOTALL)
+_TYPOGRAPHIC = tuple(quote.encode() for quote in "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb")
 _OPENING = (b"[", b"{", b",", b":", b"")
 
 
@@ -71,6 +72,8 @@ def _meant_by(text: bytes, at: int, said: str) -> str:
     """
     if not text.strip():
         return "The file is empty. `s3-uploader-cli init` writes a configuration."
+    if b"\0" in text[:4]:
+        return "The file is in another encoding, probably UTF-16. Save it as UTF-8."
     begin = text.lstrip()[:1]
     if begin == b"{":
         return _meant_at(text, at, said)
@@ -99,6 +102,8 @@ def _meant_at(text: bytes, at: int, said: str) -> str:
         return "The file ends too soon: a quote, a ] or a } is missing."
     if rest.startswith((b"True", b"False", b"None")):
         return "Write true, false and null in lower case, without quotes. None is null."
+    if rest.startswith(_TYPOGRAPHIC):
+        return "Write plain double quotes, not typographic ones."
     if rest[:1] == b"'" or rest[:1].isalpha():
         return "Write keys and strings in double quotes."
     return {b"#": "A comment begins with //.", b",": "There is an extra comma."}.get(rest[:1], "")

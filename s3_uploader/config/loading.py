@@ -132,7 +132,12 @@ def _read(
             raise ConfigError(including[-1], [problem], hint=hint) from None
         hint = ""
         if isinstance(error, FileNotFoundError):
-            hint = "`s3-uploader-cli init` writes a configuration."
+            is_pattern = "*" in path
+            hint = (
+                "No file matches this pattern. Name the files, or their directory."
+                if is_pattern
+                else "`s3-uploader-cli init` writes a configuration."
+            )
         elif isinstance(error, PermissionError):
             hint = "Let the user that runs this command read it."
         raise ConfigError(path, [f"cannot be read: {error.strerror}"], hint=hint) from None

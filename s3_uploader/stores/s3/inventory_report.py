@@ -22,6 +22,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from s3_uploader.core.errors import EngineUnavailable, Scope, StoreError, UsageProblem
+from s3_uploader.core.extras import installing
 from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_number, shown_name
@@ -275,7 +276,7 @@ def _parquet_rows(path: str) -> Iterator[Mapping[str, Any]]:
     except ImportError:
         raise EngineUnavailable(
             "An inventory in Parquet is read with pyarrow, which is not installed.",
-            hint="pip install 's3-spool-uploader[inventory]', or configure S3 to write the inventory as CSV.",
+            hint=f"Install it ({installing('inventory')}), or configure S3 to write the inventory as CSV.",
         ) from None
     try:
         with parquet.ParquetFile(path) as file:

@@ -160,6 +160,8 @@ class TestFiles:
             ('{"base_dir": "/spool"}}', "ends before this place"),
             ('{"base_dir": "/spool"} {"bucket": "b"}', "ends before this place"),
             (r'{"base_dir": "C:\spool"}', "A backslash in a string is written twice"),
+            ("{\u201cbase_dir\u201d: 1}", "plain double quotes"),
+            ('{"base_dir": \u201e/spool\u201c}', "plain double quotes"),
         ],
     )
     def test_a_slip_of_the_pen_is_named(self, text: str, hint: str) -> None:
@@ -168,6 +170,13 @@ class TestFiles:
             config.decode(text.encode("utf-8", "surrogateescape"), source="config.json")
         assert hint in caught.value.hint
         assert bool(hint) == bool(caught.value.hint)
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+    def test_another_encoding_is_named(self, encoding: str) -> None:
+        """Editors and shells of other systems write it."""
+        with pytest.raises(ConfigError) as caught:
+            config.decode('{"base_dir": "/spool", "bucket": "b"}'.encode(encoding), source="config.json")
+        assert caught.value.hint == "The file is in another encoding, probably UTF-16. Save it as UTF-8."
 
     @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b'{"base_dir": "\xff"}', b"[" * 5000])
     def test_what_is_no_json_is_said_to_be_none(self, text: bytes) -> None:
