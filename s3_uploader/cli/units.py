@@ -324,6 +324,14 @@ def _warnings(plan: Plan, options: UnitOptions) -> list[str]:
     missing = [path for path in plan.needs.written if not os.path.isdir(path)]
     what = {path: "is not a directory" if os.path.lexists(path) else "does not exist" for path in missing}
     warnings = [f"{shown_name(path)} {what[path]}. No run can begin without it." for path in missing]
+    if plan.needs.asks_for_endpoint:
+        environment = _service_environment(plan.source, options)
+        whose = "cron" if environment is None else "the service"
+        for name in only_here(os.environ, environment or {}, ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")):
+            warnings.append(
+                f"{name} is set here, but not for {whose}, whose runs would ask Amazon. Set endpoint_url in the "
+                "configuration."
+            )
     user = plan.account.user
     if user is not None and not user.isdecimal() and not _user_exists(user):
         warnings.append(f"There is no user {user}.")

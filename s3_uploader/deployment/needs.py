@@ -33,6 +33,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
         empty if the configuration names none.
     :param takes: whether files are removed from the spools, or moved.
     :param leaves: whether files of the service's user remain outside its state directory.
+    :param asks_for_endpoint: whether the environment says where a bucket is.
     """
 
     spools: tuple[str, ...]
@@ -43,6 +44,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     takes: bool
     leaves: bool
     uses_aws: bool
+    asks_for_endpoint: bool
     password_file: str | None
     private_key_file: str | None
     client_certificate_file: str | None
@@ -91,6 +93,7 @@ def needs_of(
         takes=any(_takes(each) for each in configurations),
         leaves=state is None or any(_leaves(each) for each in configurations),
         uses_aws=any(isinstance(each, S3Destination) for each in destinations),
+        asks_for_endpoint=any(isinstance(each, S3Destination) and not each.endpoint_url for each in destinations),
         password_file=_secret_file(configurations, "password_file"),
         private_key_file=_secret_file(configurations, "private_key_file"),
         client_certificate_file=_secret_file(configurations, "client_certificate_file"),

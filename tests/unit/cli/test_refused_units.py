@@ -109,6 +109,19 @@ class TestTheEnvironment:
         assert units(config_file, UnitOptions()) == 0
         assert "S3_UPLOADER_SHARE" not in capsys.readouterr().err
 
+    @pytest.mark.parametrize("kind", ["timer", "cron"])
+    def test_an_endpoint_that_only_this_shell_knows(
+        self, config_file: str, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Runs that lack it would offer the files and the name of the key to Amazon."""
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "https://s3.example.com")
+        options = UnitOptions(kind=kind, settings=("share=1/4",))
+        assert units(config_file, options) == 0
+        assert "AWS_ENDPOINT_URL is set here, but not for" in capsys.readouterr().err
+        endpoint = UnitOptions(kind=kind, settings=("share=1/4", "endpoint_url=https://s3.example.com"))
+        assert units(config_file, endpoint) == 0
+        assert "AWS_ENDPOINT_URL" not in capsys.readouterr().err
+
     def test_a_directory_that_only_the_file_names_can_be_written(
         self, config_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

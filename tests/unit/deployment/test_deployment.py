@@ -147,7 +147,6 @@ class TestNeeds:
             "fd00::1",
         )
         assert needs(endpoint_url="http://minio.example").addresses is None
-        assert needs(endpoint_url="http://[::1").addresses is None
         assert needs().addresses is None
         assert needs(destination={"type": "local", "path": "/archive"}).addresses == ()
 
