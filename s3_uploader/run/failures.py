@@ -14,6 +14,7 @@ from s3_uploader.core.errors import SIMULATED, NameTaken, OutOfResources, ProofE
 from s3_uploader.core.events import Emit, LocalTrouble, UploadFailed
 from s3_uploader.core.model import FailureBucket, Fingerprint, Left, RunCounters
 from s3_uploader.core.origins import Origin, recalled
+from s3_uploader.core.text import shown_name
 from s3_uploader.ledger.rows import FailingRow, ShippedRow, after_failure
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.run.in_flight import FileTask
@@ -243,8 +244,13 @@ class Failures:
                 return f"moved to {path}" if reason is None else "kept"
             return "deleted" if remove(upload.file.home, upload.file) is None else "kept"
         except OSError as error:
-            action = "move" if policy.move_to is not None else "remove"
-            self._emit(LocalTrouble(self._leftovers.shown(upload.file.candidate), action, error.strerror or str(error)))
+            shown, fact = self._leftovers.shown(upload.file.candidate), error.strerror or str(error)
+            if policy.move_to is None:
+                trouble = LocalTrouble(shown, "remove", fact, remedy_of(error, denied=_MAY_NOT_REMOVE))
+            else:
+                hint = remedy_of(error, denied=_MAY_NOT_MOVE) or _CORRECT_TARGET
+                trouble = LocalTrouble(shown, "move", f"{fact}: {shown_name(policy.move_to.path)}", hint)
+            self._emit(trouble)
             return "kept"
 
     def _count(self, upload: FileTask, code: str) -> None:

@@ -17,7 +17,7 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
 from s3_uploader.stores.keys import derived_key
 from s3_uploader.stores.local import files
-from s3_uploader.stores.local.errors import name_of_another
+from s3_uploader.stores.local.errors import is_directory, name_of_another
 from s3_uploader.stores.workers import UploadTask
 
 _CHUNK = 1 << 20
@@ -140,11 +140,19 @@ class FileCopy:
         )
 
     def _conflict(self, address: str, existing: str | None) -> ConflictError:
+        if self._options.on_conflict is OnConflict.FAIL and existing is None and self._is_directory():
+            return is_directory(self._address)
+        fact = "exists already and cannot be read" if existing is None else "exists already with other content"
         return ConflictError(
-            f"{address} exists already with other content.",
+            f"{address} {fact}.",
             hint="Remove or rename one of the two, or set on_conflict to keep-both or overwrite.",
             existing=existing or "",
         )
+
+    def _is_directory(self) -> bool:
+        with contextlib.suppress(OSError):
+            return stat.S_ISDIR(os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_mode)
+        return False
 
     def _taken(self, name: str) -> bool:
         try:

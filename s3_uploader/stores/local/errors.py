@@ -33,6 +33,13 @@ def name_of_another(address: str) -> NameTaken:
     )
 
 
+def is_directory(address: str) -> ConflictError:
+    """The error of a key that a directory has."""
+    return ConflictError(
+        f"{address} is a directory.", hint="Rename the file or the directory, or set on_conflict to keep-both."
+    )
+
+
 def translated(error: OSError, address: str) -> StoreError:
     """Convert the error of an operation below the root."""
     fact = f"{address} cannot be written"
@@ -43,7 +50,7 @@ def translated(error: OSError, address: str) -> StoreError:
         # vfat and CIFS mounts refuse names with a colon, for example, with EINVAL.
         return KeyRefused(f"{address} is not a name that this file system accepts: {reason_of(error)}.")
     if error.errno == errno.EISDIR:
-        return ConflictError(f"{address} is a directory.")
+        return is_directory(address)
     hint = "Make room there." if error.errno in (errno.ENOSPC, errno.EDQUOT) else allowing(error)
     if error.errno in _DESTINATION_ERRORS:
         return StoreError(message, code=code_of(error), scope=Scope.DESTINATION, hint=hint, origin=origin_of(error))

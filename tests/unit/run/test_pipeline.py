@@ -947,14 +947,16 @@ class TestOnFailure:
         assert harness.told(UploadFailed)[0].disposition == "kept"
 
     def test_cannot_be_moved(self, harness: Harness, tmp_path: Path) -> None:
-        """A file that cannot be moved away is kept, and that is said."""
+        """A file that cannot be moved away is kept, and that is said, with where to and what to do."""
         write(tmp_path / "failed")
         harness.on_failure = FailurePolicy(move_to=MoveTarget(str(tmp_path / "failed")))
         harness.write("x")
         harness.store.fault("x", failing())
         report = harness.run()
         assert (report.backlog, harness.names()) == (1, {"x"})
-        assert harness.told(LocalTrouble)[0].action == "move"
+        (trouble,) = harness.told(LocalTrouble)
+        assert (trouble.action, trouble.message) == ("move", f"File exists: {tmp_path / 'failed'}")
+        assert "Correct move_to" in trouble.hint
 
     def test_outage_is_no_attempt(self, harness: Harness) -> None:
         """However long a destination is out of order, no file is deleted for it."""

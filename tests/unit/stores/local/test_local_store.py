@@ -373,12 +373,14 @@ def test_special_files_as_target(store: LocalStore, archive: Path, tmp_path: Pat
         assert put(store, tmp_path, "directory", b"x", on_conflict=policy).key.startswith("directory~")
         assert put(store, tmp_path, "fifo", b"x", on_conflict=policy).key.startswith("fifo~")
     elif policy is OnConflict.FAIL:
-        for key in ("directory", "fifo"):
-            with pytest.raises(ConflictError):
-                put(store, tmp_path, key, b"x", on_conflict=policy)
-    else:
-        with pytest.raises(ConflictError, match="is a directory"):
+        with pytest.raises(ConflictError, match="exists already and cannot be read"):
+            put(store, tmp_path, "fifo", b"x", on_conflict=policy)
+    if policy is not OnConflict.KEEP_BOTH:
+        # To overwrite would not help.
+        with pytest.raises(ConflictError, match="directory is a directory") as caught:
             put(store, tmp_path, "directory", b"x", on_conflict=policy)
+        assert caught.value.hint == "Rename the file or the directory, or set on_conflict to keep-both."
+    if policy is OnConflict.OVERWRITE:
         put(store, tmp_path, "fifo", b"x", on_conflict=policy)
         assert (archive / "fifo").read_bytes() == b"x"
     assert (archive / "directory").is_dir()
