@@ -197,7 +197,7 @@ class _Locks:
                     return self._blocked_by_range(descriptor)
             finally:
                 if descriptor >= 0:
-                    close_quietly(descriptor)
+                    lock_file.close(descriptor)
         return _blocked_by_unknown()
 
     def _blocked_by_range(self, descriptor: int) -> Blocked:
@@ -265,7 +265,7 @@ class _Locks:
         except OSError:
             blocked = None
         finally:
-            close_quietly(old)
+            lock_file.close(old)
         if blocked is not None or self._file < 0:
             raise lock_file.lost(self._base_dir)
 
@@ -301,7 +301,7 @@ class _Locks:
         copies = self._directory, self._file, self._state
         self._directory = self._file = self._state = -1
         for each in copies:
-            close_quietly(each)
+            lock_file.close(each)
 
     def _let_go(self) -> None:
         if self._file >= 0:
@@ -312,7 +312,7 @@ class _Locks:
         copies = self._file, self._state
         self._file = self._state = -1
         for each in copies:
-            close_quietly(each)
+            lock_file.close(each)
 
     def _is_reader(self) -> bool:
         return not os.access(".", os.W_OK | os.X_OK, dir_fd=self._directory, effective_ids=True)

@@ -33,6 +33,8 @@ FIRST_BYTE = 1 << 32
 RANGE = 1 << 32
 BY_PATH, BY_LOCATION = FIRST_BYTE + RANGE, FIRST_BYTE + RANGE + 1
 """Bytes behind the range that say by which rule shares own their files; see :class:`Extent`."""
+locked_by_process: dict[int, tuple[int, int, Extent]] = {}
+"""Descriptor, device, inode and extent of each lock that belongs to this process; see :mod:`.held_here`."""
 NOTE_NAME = "holder.json"
 """The note in the state directory; the lock file holds another, for other hosts."""
 MOST_NOTE_BYTES = 16 * 1024
@@ -125,7 +127,14 @@ def try_lock(
 
 def unlock(descriptor: int, *, by_process: bool) -> None:
     """See :func:`s3_uploader.core.files.release_range`."""
+    locked_by_process.pop(descriptor, None)
     files.release_range(descriptor, first=FIRST_BYTE, length=RANGE + 2, by_process=by_process)
+
+
+def close(descriptor: int) -> None:
+    """Close a lock file, or what else is locked; what was locked with it is forgotten."""
+    locked_by_process.pop(descriptor, None)
+    files.close_quietly(descriptor)
 
 
 def is_held(descriptor: int, *, by_process: bool) -> bool:
@@ -204,6 +213,26 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True):
 
     def try_lock(self, descriptor: int, *, by_process: bool) -> bool | None:
         """Lock it: ``True`` if locked, ``False`` if another run is in the way, ``None`` if there are no locks here."""
+        if by_process:
+            from s3_uploader.spool.held_here import hold
+
+            if not hold(locked_by_process, descriptor, self, self._excludes):
+                return False
+        locked = self._try_lock(descriptor, by_process=by_process)
+        if not locked:
+            locked_by_process.pop(descriptor, None)
+        return locked
+
+    def _excludes(self, other: Extent) -> bool:
+        """Whether two runs may not be at work at the same time."""
+        if self.claims and other.claims:
+            return False
+        if self.share is None or other.share is None or self.by_location != other.by_location:
+            return True
+        one, two = self.share, other.share
+        return one.first < two.first + two.length and two.first < one.first + one.length
+
+    def _try_lock(self, descriptor: int, *, by_process: bool) -> bool | None:
         first, length = _bytes_of(self.share)
         locked = try_lock(descriptor, first=first, length=length, shared=self.claims, by_process=by_process)
         if locked is not True or self.share is None:

@@ -6,9 +6,10 @@ import errno
 import os
 
 from s3_uploader.core.errors import StateError
-from s3_uploader.core.files import belongs_to_process, close_quietly, try_flock
+from s3_uploader.core.files import belongs_to_process, try_flock
 from s3_uploader.core.procfs import file_system_at
 from s3_uploader.core.text import shown_name
+from s3_uploader.spool import lock_file
 from s3_uploader.spool.holder import LOCK_FILE_NAME
 from s3_uploader.spool.lock_file import Extent
 
@@ -34,7 +35,7 @@ def try_state_lock(state_dir: str, extent: Extent, *, base_dir: str) -> tuple[in
             in_range = extent.try_lock(descriptor, by_process=by_process)
             locked = try_flock(descriptor) is True if in_range is None else in_range
     except BaseException:
-        close_quietly(descriptor)
+        lock_file.close(descriptor)
         raise
     return descriptor, locked, by_process
 

@@ -241,3 +241,23 @@ def test_rules_in_the_state_directory(place: Place, monkeypatch: pytest.MonkeyPa
         place.take("1/2", by_location=True).release()
         assert place.refuses("1/2").is_refusal
     place.take("1/2").release()
+
+
+def test_runs_of_one_process_where_it_has_the_locks(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On FUSE, where the kernel ties a lock to the process, two runs of it have no files in common either."""
+    monkeypatch.setattr("s3_uploader.spool.lock.belongs_to_process", lambda file_system: True)
+    with place.take("0/2"):
+        assert place.refuses("0/2").pid in (0, os.getpid())
+        place.refuses("1/4")
+        place.refuses("1/2", by_location=True)
+        with place.take("1/2") as other:
+            other.confirm()
+            place.refuses("1/2")
+            place.refuses()
+        place.take("1/2").release()
+    with place.take(claims=True), place.take(claims=True):
+        place.refuses("0/2")
+    with place.take() as whole:
+        whole.confirm()
+        place.refuses()
+    assert not lock_file.locked_by_process
