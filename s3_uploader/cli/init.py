@@ -275,6 +275,8 @@ def _destination(text: str) -> dict[str, Any] | None:
         return {"destination": made | ({"tls": True} if parts.scheme == "ftps" else {})}
     if parts is not None and parts.scheme == "sftp" and parts.hostname and parts.username:
         return {"destination": _sftp(parts)}
+    if parts is not None and parts.scheme == "sftp" and parts.hostname and parts.port != 0:
+        raise UsageProblem(f"{shown_name(text)} names no user.", hint="Write sftp://user@host/path.")
     if parts is not None and parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return {"destination": {"type": "local", "path": _unquoted(parts.path)}}
     if parts is None and (text.startswith(("/", "~", ".")) or os.path.isdir(text)):

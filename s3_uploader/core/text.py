@@ -98,7 +98,9 @@ def is_number(text: str) -> bool:
 
 
 _PORT = r"[0-9]{1,5}(?:[/?#.,:;)\]}\"'<>\s]|$)"
-_USER_IN_URL = rf"://(?:(?!\[)[^\s/?#:\"'<>]{{0,500}}:(?!{_PORT})\S{{0,500}}|[^\s/?#\"'<>]{{0,1000}})@"
+_USER_IN_URL = (
+    rf"://(?!user@host/path[,. ])(?:(?!\[)[^\s/?#:\"'<>]{{0,500}}:(?!{_PORT})\S{{0,500}}|[^\s/?#\"'<>]{{0,1000}})@"
+)
 
 _NAMED_SECRET = (
     r"(?i)((?:secret|token|passw|passphrase|private.?key)[\w-]{0,40}[\\\"']{0,2}\s{0,4}[:=]\s{0,4}(?:bearer\s{1,4})?)"
@@ -110,7 +112,8 @@ _NAMED_SECRET = (
 def without_passwords(text: str) -> str:
     """Remove users and passwords from the URLs in a text: ``https://…@host``.
 
-    Passwords that should have been percent-encoded are found too: generated ones often have a slash.
+    Passwords that should have been percent-encoded are found too: generated ones often have a slash. The form of a URL
+    that an advice shows (``sftp://user@host/path``) is kept.
     """
     return re.sub(_USER_IN_URL, "://…@", text) if "@" in text else text
 

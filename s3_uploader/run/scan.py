@@ -373,10 +373,10 @@ class SpoolScan:
 
         :param others: files that were deferred.
         """
-        if self.ending.reason in (None, RunEnd.SIGNAL):
+        if self.ending.reason is None:
             return
         self._is_counting = True
-        until = self._clock.monotonic() + _COUNT_SECONDS
+        until = self._clock.monotonic() + _COUNT_SECONDS / (5 if self.ending.reason is RunEnd.SIGNAL else 1)
         for candidate in others:
             self.counters.count_left(Left.POSTPONED, candidate)
         # What cannot be read, because too many files are open for example, is not counted.

@@ -142,6 +142,7 @@ def test_a_message_and_its_hint_are_two_sentences(message: str, hint: str, text:
         ("'http://host:80','a@b' http://[::1]:80/a@b", "'http://host:80','a@b' http://[::1]:80/a@b"),
         ("https://host/a@b", "https://host/a@b"),
         ("mail@host", "mail@host"),
+        ("Write sftp://user@host/path, or https://user@host/x", "Write sftp://user@host/path, or https://…@host/x"),
         ("https://host", "https://host"),
     ],
 )

@@ -1376,8 +1376,10 @@ class TestStop:
         for name in "abc":
             harness.write(name)
         harness.stop.request()
-        assert harness.run().exit_code == 143
+        report = harness.run()
+        assert report.exit_code == 143
         assert len(harness.store.puts) <= 1
+        assert report.backlog == len(harness.names()) == sum(report.left.values()) > 0
 
     def test_among_foreign_files(self, harness: Harness) -> None:
         """A stop is noticed also while nothing but foreign files is found."""
