@@ -217,6 +217,11 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
                 f"The destination {target} and the spool {config.base_dir} contain one another.",
                 hint="Keep them apart.",
             )
+        if config.claim_dir is not None and _is_within(target, os.path.realpath(config.claim_dir)):
+            raise SpoolError(
+                f"The destination {target} lies in claim_dir {config.claim_dir}, which is for files under way.",
+                hint="Name a directory outside claim_dir.",
+            )
 
 
 def refuse_to_ship(config: Config, what: str, path: str) -> None:

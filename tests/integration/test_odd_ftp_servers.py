@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3_uploader.core.errors import ConflictError, DestinationBusy, KeyRefused, ProofError, Scope, StoreError
+from s3_uploader.core.errors import ConflictError, DestinationBusy, KeyRefused, NameTaken, ProofError, Scope, StoreError
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.origins import Origin
@@ -211,6 +211,18 @@ def test_case_that_makes_no_difference_and_only_listings(
         with pytest.raises(KeyRefused):
             begin(store, "log", b"another", on_conflict=on_conflict).result(60)
         assert server.files() == {"Log": b"content"}
+
+
+def test_an_odd_name_where_nothing_can_be_listed(root: Path, begin: Begin) -> None:
+    """What may be another file is not replaced, and the error says that this is not certain."""
+    unlisted = {"MLSD": "550 Permission denied.", "LIST": "550 Permission denied."}
+    with odd_ftp_server(root, Oddities(refuses=unlisted)) as server, opened(server) as store:
+        begin(store, "a b", b"old").result(60)
+        error = begin(store, "a b", b"new", on_conflict=OnConflict.OVERWRITE).exception(60)
+        assert server.files() == {"a b": b"old"}
+    assert isinstance(error, NameTaken)
+    assert "may have another name" in error.message
+    assert "cannot be listed" in error.message
 
 
 def test_byte_255_in_a_name(root: Path, begin: Begin) -> None:

@@ -138,7 +138,13 @@ class KeyDecision:
         if self._site.learned.names is Names.KEPT and all(map(is_plain, key.split("/"))):
             return
         exactly = stands_exactly(session, key)
-        if exactly is False or (exactly is None and self._options.on_conflict is OnConflict.OVERWRITE):
+        if exactly is None and self._options.on_conflict is OnConflict.OVERWRITE:
+            raise NameTaken(
+                f"The file at {self._site.address(key)} may have another name that the {session.protocol} server takes "
+                "for this one: its directory cannot be listed to the end. So it is not replaced.",
+                hint="Remove that file, use names of plain letters and digits, or let the server list everything.",
+            )
+        if exactly is False:
             raise NameTaken(
                 f"The {session.protocol} server treats {self._site.address(key)} as the name of another file "
                 "that exists already.",

@@ -45,3 +45,20 @@ def test_a_password_in_the_spool_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_no_run_ships_may_lie_there(tmp_path: Path, settings: dict[str, Any]) -> None:
     """What the layout does not recognise, or the globs keep out, is left alone."""
     opened(tmp_path, metrics_file=str(tmp_path / "spool" / "x.prom"), **settings)
+
+
+@pytest.mark.parametrize("target", ["claims", "claims/archive"])
+def test_an_archive_in_the_claim_directory_is_refused(tmp_path: Path, target: str) -> None:
+    """Its files would be taken for those that another program has left there."""
+    (tmp_path / "spool").mkdir()
+    with pytest.raises(SpoolError, match="lies in claim_dir"):
+        opened(
+            tmp_path,
+            claim_dir=str(tmp_path / "claims"),
+            destination={"type": "local", "path": str(tmp_path / target)},
+        )
+    opened(
+        tmp_path,
+        claim_dir=str(tmp_path / "claims"),
+        destination={"type": "local", "path": str(tmp_path / "claims-archive")},
+    )
