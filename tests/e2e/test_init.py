@@ -98,7 +98,7 @@ def test_what_is_missing_is_named(site: Site) -> None:
         (["--spool", "{spool}", "--to", "bucket", "--region", "eu west"], "The region 'eu west' is not a valid name"),
         (
             ["--spool", "{spool}", "--to", "bucket", "--endpoint-url", "https://host:99999"],
-            "The endpoint 'https://host:99999' is not the URL of a server. Write it like https://s3.example.com.",
+            "endpoint_url: must be the URL of a server, like https://s3.example.com or http://127.0.0.1:9000",
         ),
     ],
 )
