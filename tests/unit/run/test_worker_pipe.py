@@ -7,7 +7,12 @@ import threading
 
 import pytest
 
-from s3_uploader.core.events import DirectoryPruned
+from s3_uploader.core.errors import StateError, StoreError
+from s3_uploader.core.events import DirectoryPruned, Notice
+from s3_uploader.core.meanings import notice_of_end
+from s3_uploader.core.model import RunEnd
+from s3_uploader.core.origins import Origin
+from s3_uploader.run.worker import Telling
 from s3_uploader.run.worker_pipe import Frames, send
 
 
@@ -39,3 +44,18 @@ def test_a_frame_that_was_cut() -> None:
     with pytest.raises(EOFError):
         Frames(read_from).next()
     os.close(read_from)
+
+
+def test_the_end_of_a_run_is_told_by_its_leader() -> None:
+    """A worker hands over everything but what ended its share: the leader hears of that in the outcome."""
+    read_from, write_to = os.pipe()
+    tell = Telling(write_to)
+    tell(notice_of_end(RunEnd.DESTINATION, StoreError("denied", code="InvalidAccessKeyId", origin=Origin.CREDENTIALS)))
+    tell(notice_of_end(RunEnd.STATE, StateError("full")))
+    others = [Notice("warning", "names", about="names"), Notice("info", "nothing")]
+    for notice in others:
+        tell(notice)
+    tell.flush()
+    assert Frames(read_from).next() == others
+    for descriptor in (read_from, write_to):
+        os.close(descriptor)
