@@ -207,7 +207,8 @@ class Intake:
         self._max_bytes_in_flight = max_bytes_in_flight
         self.store_is_open = False
         self.passed_over: set[str] = set()
-        self._counted_until = clock.now()
+        self._counted_until = self._divided_at = clock.now()
+        self._is_uncounted: Callable[[str], bool] = lambda key: False
 
     def is_full(self) -> bool:
         """Whether no more files may be in flight now."""
@@ -217,18 +218,20 @@ class Intake:
         return self._evidence.is_in_doubt and self._answers.blame.must_wait()
 
     def narrow(self, parts: int) -> None:
-        """Reduce the limits to this process's part."""
+        """Reduce the limits to this process's part: from now on others ship theirs."""
         self._max_bytes_in_flight //= parts
+        self._divided_at = self._clock.now()
 
-    def begin_again(self, *, knows_all: bool) -> None:
+    def begin_again(self, *, is_uncounted: Callable[[str], bool] | None = None) -> None:
         """Prepare for another scan in the same run: pass over the files that are in flight.
 
-        :param knows_all: no worker has tried files and died, so that nobody has counted those that failed.
+        :param is_uncounted: whether a worker that died had the file of a key, so that nobody has counted its failures.
         """
         self.passed_over = self._flight.paths()
         self._settlement.heed_others()
-        if knows_all:
-            self._counted_until = self._clock.now()
+        self._counted_until = self._clock.now()
+        if is_uncounted is not None:
+            self._is_uncounted = is_uncounted
 
     def has_many_open(self) -> bool:
         """Whether too many files are open, and some can be settled first."""
@@ -261,7 +264,7 @@ class Intake:
                 self._settlement.leftovers.cannot_read(candidate, detail)
             elif reason is Left.VANISHED and original_name(candidate.name) != candidate.name:
                 pass  # removed since it was listed, by this run or another share
-            elif reason is Left.WAITING and self._was_counted(candidate.path):
+            elif reason is Left.WAITING and self._was_counted(candidate):
                 self._settlement.counters.count_waiting(candidate)
             elif reason is Left.UNDECODABLE:
                 self._settlement.leftovers.skip(candidate.directory, candidate.name, reason, detail)
@@ -278,10 +281,11 @@ class Intake:
         if task is not None:
             self._submit(task)
 
-    def _was_counted(self, path: str) -> bool:
+    def _was_counted(self, candidate: Candidate) -> bool:
         """Whether a file that waits for its next try has failed in this run, and was counted then."""
-        failing = self._settlement.failed_now(path)
-        return failing is not None and failing.last_failed_at < self._counted_until
+        failing = self._settlement.failed_now(candidate.path)
+        until = self._divided_at if self._is_uncounted(candidate.key) else self._counted_until
+        return failing is not None and failing.last_failed_at < until
 
     def _is_in_use(self, key: str) -> bool:
         """Whether an upload to a key is in flight, or has failed and may be repeated."""

@@ -131,6 +131,12 @@ class Division:
         """The share of a process; within the run's own share, if it has one."""
         return Share(self._own.index * of + number, self._own.count * of)
 
+    def owns(self, number: int, of: int, key: str) -> bool:
+        """Whether the file of a key belongs to a process."""
+        config = self._place.config
+        by_location = config.share is not None and config.share_by == "location"
+        return self.share(number, of).owns(key.split("/", 1)[0] if by_location else key)
+
     def config(self, number: int, of: int) -> Config:
         """The configuration of a process."""
         config = self._place.config

@@ -211,7 +211,7 @@ class Pipeline:
         """Prepare for another scan in the same run, which passes over the files that are in flight."""
         self._settlement.commit()
         self._answers.heed_refusal()
-        self._intake.begin_again(knows_all=self._workers is None or not self._workers.has_lost_any)
+        self._intake.begin_again(is_uncounted=None if self._workers is None else self._workers.had_by_a_lost_one)
         self._scan.counters.begin_scan()
 
     def _workers_are_due(self) -> bool:

@@ -69,6 +69,9 @@ class Plan(Protocol):
     def task(self, number: int, of: int) -> Task:
         """The task of a process by its number, from 1 on; 0 is the leader."""
 
+    def owns(self, number: int, of: int, key: str) -> bool:
+        """Whether the file of a key belongs to a process."""
+
     def layout(self, of: int, *, own: int = 0, done: Sequence[int] = ()) -> Layout:
         """A process's view of the spool while others have the rest.
 
@@ -85,7 +88,6 @@ class Workers:
     :param emit: called with the workers' events.
     :param scan_trigger: of the run; what it tells is passed on to workers.
     :ivar wake: wakes the leader; set by the leader.
-    :ivar has_lost_any: whether one has died after it had begun.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class Workers:
         self._turned_at = 0.0
         self.lost: list[Worker] = []
         self._read: set[int] = set()
-        self.has_lost_any = False
+        self._lost_at_work: set[int] = set()
 
     # ---------------------------------------------------------------------------------------------- the begin
 
@@ -308,7 +310,11 @@ class Workers:
         )
         if self._begun:
             self.lost.append(worker)
-            self.has_lost_any = True
+            self._lost_at_work.add(self._workers.index(worker) + 1)
+
+    def had_by_a_lost_one(self, key: str) -> bool:
+        """Whether the file of a key belonged to a worker that has died after it had begun."""
+        return any(self._plan.owns(number, self.of, key) for number in self._lost_at_work)
 
     # ---------------------------------------------------------------------------------------------- the end
 

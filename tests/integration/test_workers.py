@@ -366,6 +366,24 @@ def test_failures_are_counted_in_one_report(site: Site, arguments: tuple[str, ..
     assert sum(json.loads(line).get("failed_uploads", 0) for line in output.splitlines()) == len(refused)
 
 
+def test_a_killed_worker_leaves_the_numbers_right(site: Site) -> None:
+    """Each file that stays is counted once: as failed by a process that lives, or as waiting if only the dead one knew.
+
+    The leader ships the share of the dead one and passes over what has failed with it, and with itself, before.
+    """
+    site.fill(1500)
+    refused = sorted(site.made)[:: len(site.made) // 40]
+    site.server.faults.add(*[error("KeyTooLongError").only(key=path, times=None) for path in refused])
+    process = site.start("run", "--log-format", "json")
+    os.kill(at_work(site, process)[0], signal.SIGKILL)
+    code, errors = site.wait(process)
+    assert code == 1, errors
+    assert set(site.left()) == set(refused)
+    report = json.loads(errors.splitlines()[-1])["report"]
+    assert set(report["left"]) <= {"waiting"}
+    assert (report["failed"] + report["left"].get("waiting", 0), report["backlog"]) == (len(refused), len(refused))
+
+
 def test_a_destination_that_refuses_ends_all_processes(site: Site) -> None:
     """One bad credential ends the run with exit code 3, whichever process meets it."""
     process = site.start("run", "--quiet")

@@ -35,6 +35,10 @@ class Plan:
         """See :class:`workers.Plan`."""
         return SimpleNamespace(config=SimpleNamespace(share=f"{number}/{of}"))  # type: ignore[return-value]
 
+    def owns(self, number: int, of: int, key: str) -> bool:
+        """See :class:`workers.Plan`."""
+        return key.endswith(str(number))
+
     def layout(self, of: int, *, own: int = 0, done: Sequence[int] = ()) -> Layout:
         """See :class:`workers.Plan`."""
         return None  # type: ignore[return-value]
@@ -125,6 +129,7 @@ def test_a_silent_worker_is_killed(crew: Crew) -> None:
     )
     assert not crew.workers.are_at_work
     assert crew.workers.have_lost_one()
+    assert [key for key in ("key0", "key1") if crew.workers.had_by_a_lost_one(key)] == ["key1"]
 
 
 def test_any_message_is_a_sign_of_life(crew: Crew) -> None:
@@ -165,7 +170,6 @@ class ReadyWorkers:
 
     of = 2
     are_at_work = False
-    has_lost_any = False
 
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
@@ -182,6 +186,10 @@ class ReadyWorkers:
         return self._harness.layout
 
     def have_lost_one(self) -> bool:
+        """See :class:`Workers`."""
+        return False
+
+    def had_by_a_lost_one(self, key: str) -> bool:
         """See :class:`Workers`."""
         return False
 
