@@ -61,6 +61,7 @@ def check(config_file: str, options: CheckOptions) -> int:
                 place.root,
                 place.layout,
                 layout=configuration.layout,
+                timezone=configuration.timezone,
                 globs=build_globs(configuration),
                 now=time.time(),
                 monotonic=time.monotonic,

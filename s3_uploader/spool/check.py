@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
@@ -148,6 +149,12 @@ def _obstructed(paths: list[str], fact: str, hint: str) -> Finding:
     return Finding(Severity.WARNING, "files", f"{shown_name(paths[0])}{others} {fact}.", hint)
 
 
+_LOCAL_TIMES = (
+    'Set "timezone": "local", or the name of the zone. Otherwise directories may be removed in the hour in which they '
+    "are used, or be kept for hours, and the times in reports are wrong."
+)
+
+
 def unseen_in_words(reason: str, path: str) -> str:
     """The warning about files that are shipped although their writers cannot be seen.
 
@@ -188,11 +195,19 @@ def _unseen(file_system: str, path: str = "") -> Finding:
 
 
 def check_layout(
-    root: SpoolRoot, scanned: Layout, *, layout: str, globs: Globs, now: float, monotonic: Callable[[], float]
+    root: SpoolRoot,
+    scanned: Layout,
+    *,
+    layout: str,
+    timezone: str,
+    globs: Globs,
+    now: float,
+    monotonic: Callable[[], float],
 ) -> list[Finding]:
     """Check how many files in the spool the layout recognises, and why not the others. Takes seconds at most.
 
     :param scanned: the layout itself, ``layout`` is its name.
+    :param timezone: of the times in paths, as configured.
     """
     strangers: list[tuple[Names, str]] = []
     reasons: Counter[Left] = Counter()
@@ -205,12 +220,13 @@ def check_layout(
             raise ScanStopped
 
     examples: list[str] = []
-    matching, is_complete = 0, True
+    matching, in_local_time, is_complete = 0, 0, True
     until = monotonic() + _SCAN_SECONDS
     try:
         for found in scanned.scan(root, skip):
             if isinstance(found, Candidate):
                 matching += 1
+                in_local_time += timezone == "UTC" and _is_in_local_time(found)
                 if len(examples) < EXAMPLES:
                     examples.append(shown_name(found.path))
             if matching >= _MOST_FILES or monotonic() > until:
@@ -234,6 +250,9 @@ def check_layout(
         fits = "matches" if matching == 1 and is_complete else "match"
         fact = f"{number} {fits} the layout {layout} ({FORMS[layout]}): {', '.join(examples)}{more}"
         findings.append(Finding(Severity.OK, "layout", fact))
+    if in_local_time > matching / 2:
+        fact = "the times in the paths are local ones of this machine, but the configuration takes them for UTC."
+        findings.append(Finding(Severity.WARNING, "layout", fact, _LOCAL_TIMES))
     if others.files:
         fact = in_words(others, layout=layout, matching=matching, base_dir=root.base_dir)
         findings.append(Finding(Severity.WARNING, "layout", fact, remedy(others, layout)))
@@ -245,6 +264,13 @@ def check_layout(
         fact = f"there is no file in {shown_name(root.base_dir)} yet; the layout {layout} expects {FORMS[layout]}."
         findings.append(Finding(Severity.NOTE, "layout", fact))
     return findings
+
+
+def _is_in_local_time(candidate: Candidate) -> bool:
+    """Whether a file was written at the time in its path by this machine's clock on the wall, which is not UTC."""
+    written = candidate.mtime_ns // 10**9
+    offset = time.localtime(written).tm_gmtoff
+    return bool(offset) and candidate.period_begin is not None and 0 <= written + offset - candidate.period_begin < 600
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +19,14 @@ from s3_uploader.spool.root import SpoolRoot
 from tests.fakes import NO_GLOBS, NOW, write
 
 
-def findings(spool: Path, *, globs: Globs = NO_GLOBS, monotonic: Callable[[], float] = lambda: 0.0) -> list[Finding]:
+def findings(
+    spool: Path, *, timezone: str = "UTC", globs: Globs = NO_GLOBS, monotonic: Callable[[], float] = lambda: 0.0
+) -> list[Finding]:
     """What is found with the layout ``dated``."""
     root = SpoolRoot(str(spool))
     layout = DatedLayout(settle_seconds=10, globs=globs, epoch_of=utc_epoch)
     try:
-        return check_layout(root, layout, layout="dated", globs=globs, now=NOW, monotonic=monotonic)
+        return check_layout(root, layout, layout="dated", timezone=timezone, globs=globs, now=NOW, monotonic=monotonic)
     finally:
         root.close()
 
@@ -37,6 +41,28 @@ def test_both_kinds_are_counted(tmp_path: Path) -> None:
     assert good.fact.startswith("5 files match the layout dated")
     assert good.fact.endswith("a/2026/11/20/15/2-x.dat, …")
     assert "1 file does not, and no run ships it: a/2026/11/20/15/5-x.csv (ends in .csv, .dat expected)" in bad.fact
+
+
+@pytest.mark.parametrize(("zone", "hour"), [("Asia/Tokyo", 15), ("America/Lima", 1), ("Asia/Kathmandu", 11)])
+def test_local_times_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, hour: int) -> None:
+    """Whoever writes local times and has not said so is told, if most files show it; in UTC nothing is wrong."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        minute = 3 if zone != "Asia/Kathmandu" else 48
+        written = (utc_epoch(2026, 11, 20, 6) or 0.0) + 180
+        for topic in ("a", "b", "late"):
+            path = write(tmp_path / f"x/2026/11/20/{hour:02}/{minute:02}-{topic}.dat")
+            os.utime(path, (NOW, written + (5000 if topic == "late" else 20)))
+        good, warning = findings(tmp_path)
+        assert (good.severity, warning.severity) == (Severity.OK, Severity.WARNING)
+        assert "local" in warning.fact
+        assert len(findings(tmp_path, timezone="local")) == 1
+        os.utime(tmp_path / f"x/2026/11/20/{hour:02}/{minute:02}-a.dat", (NOW, written + 5000))
+        assert len(findings(tmp_path)) == 1
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_an_empty_spool(tmp_path: Path) -> None:
