@@ -31,8 +31,9 @@ _WHOLE = 64 * 2**20
 """Most bytes that a server without support for ranges may send at once instead."""
 _NO_HEADERS: Mapping[str, str] = {}
 _NOT_THERE = frozenset((404,))
-_TELLS_NOTHING = frozenset((400, 403, 404))
-"""There is no object, or none that this caller may look at; 400 is for one that is encrypted with another key."""
+_TELLS_NOTHING = frozenset((400, 403, 404, 405, 501))
+"""There is no object, or none that this caller may look at (400 for one that is encrypted with another key), or this
+server knows no HEAD."""
 _FIRST = frozenset((416,))
 _FURTHER = frozenset((412, 416))
 

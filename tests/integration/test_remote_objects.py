@@ -152,10 +152,11 @@ def test_nothing_is_replaced_where_the_server_ignores_conditions(make_fault_serv
     assert server.endpoint.read("new") == b"second"
 
 
-def test_streams_that_may_not_look(fault_server: FaultServer) -> None:
+@pytest.mark.parametrize("refusal", ["AccessDenied", "MethodNotAllowed", "NotImplemented"])
+def test_streams_that_may_not_look(fault_server: FaultServer, refusal: str) -> None:
     """Who may write but not look is still kept from replacing an object by the server itself."""
     store = new_store(fault_server.endpoint)
-    fault_server.faults.add(error("AccessDenied").only(operations="HeadObject", times=2))
+    fault_server.faults.add(error(refusal).only(operations="HeadObject", times=2))
     with store.open("new", "xb") as stream:
         stream.write(b"first")
     with pytest.raises(s3.ObjectExists), store.open("new", "xb") as stream:
