@@ -27,6 +27,10 @@ class Plan:
         """See :class:`workers.Plan`."""
         raise AssertionError("a worker was about to be started")
 
+    def owns(self, number: int, of: int, key: str) -> bool:
+        """See :class:`workers.Plan`."""
+        raise AssertionError("a worker was lost")
+
     def layout(self, of: int, *, own: int = 0, done: Sequence[int] = ()) -> Layout:
         """See :class:`workers.Plan`."""
         raise AssertionError("the run was about to be divided")
