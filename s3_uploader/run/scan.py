@@ -343,6 +343,8 @@ class SpoolScan:
 
     def begin(self) -> Iterator[Found]:
         """Scan the whole spool anew. Raises :class:`RunEnded` if the run ends while entries are passed over."""
+        # Another process of this run may have removed a directory that is open here, and a producer made it again.
+        self.root.refresh()
         return self.layout.scan(self.root, self._skipped)
 
     def find(self) -> Iterator[Found] | None:

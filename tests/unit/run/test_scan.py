@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,17 @@ def look(tmp_path: Path) -> Iterator[Look]:
     found = Look(tmp_path)
     yield found
     found.root.close()
+
+
+def test_a_directory_that_was_removed_and_made_again(tmp_path: Path) -> None:
+    """The next scan in a run finds what is in the new one: the old one is still open, and empty for ever."""
+    look = Look(tmp_path)
+    look.write("a/b/old", age=60)
+    scan = look.scan()
+    assert [found.path for found in scan.begin() if isinstance(found, Candidate)] == ["a/b/old"]
+    shutil.rmtree(tmp_path / "a")
+    look.write("a/b/new", age=60)
+    assert [found.path for found in scan.begin() if isinstance(found, Candidate)] == ["a/b/new"]
 
 
 def test_where_nothing_is_old_enough_nothing_comes_out(look: Look) -> None:
