@@ -245,11 +245,7 @@ def check_layout(
     )
     findings = []
     if matching:
-        more = ", …" if matching > len(examples) else ""
-        number = f"{'' if is_complete else 'more than '}{counted(matching, 'file')}"
-        fits = "matches" if matching == 1 and is_complete else "match"
-        fact = f"{number} {fits} the layout {layout} ({FORMS[layout]}): {', '.join(examples)}{more}"
-        findings.append(Finding(Severity.OK, "layout", fact))
+        findings.append(_recognised(matching, examples, layout=layout, is_complete=is_complete))
     if in_local_time > matching / 2:
         fact = "the times in the paths are local ones of this machine, but the configuration takes them for UTC."
         findings.append(Finding(Severity.WARNING, "layout", fact, _LOCAL_TIMES))
@@ -264,6 +260,14 @@ def check_layout(
         fact = f"there is no file in {shown_name(root.base_dir)} yet; the layout {layout} expects {FORMS[layout]}."
         findings.append(Finding(Severity.NOTE, "layout", fact))
     return findings
+
+
+def _recognised(matching: int, examples: list[str], *, layout: str, is_complete: bool) -> Finding:
+    more = ", …" if matching > len(examples) else ""
+    number = f"{'' if is_complete else 'more than '}{counted(matching, 'file')}"
+    fits = "matches" if matching == 1 and is_complete else "match"
+    fact = f"{number} {fits} the layout {layout} ({FORMS[layout]}): {', '.join(examples)}{more}"
+    return Finding(Severity.OK, "layout", fact)
 
 
 def _is_in_local_time(candidate: Candidate) -> bool:
