@@ -252,14 +252,20 @@ def check_layout(
     if others.files:
         fact = in_words(others, layout=layout, matching=matching, base_dir=root.base_dir)
         findings.append(Finding(Severity.WARNING, "layout", fact, remedy(others, layout)))
-    if not findings and reasons[Left.EXCLUDED]:
+    if not findings:
+        findings += _nothing(root, layout, reasons, is_complete=is_complete)
+    return findings
+
+
+def _nothing(root: SpoolRoot, layout: str, reasons: Counter[Left], *, is_complete: bool) -> Iterator[Finding]:
+    """What there is to say of a spool in which no file was found."""
+    if reasons[Left.EXCLUDED]:
         excluded = f"{'' if is_complete else 'more than '}{counted(reasons[Left.EXCLUDED], 'file')}"
         fact = f"include and exclude leave no file to ship in {shown_name(root.base_dir)}; they keep out {excluded}."
-        findings.append(Finding(Severity.NOTE, "layout", fact))
-    elif not findings and not reasons[Left.UNREADABLE]:
+        yield Finding(Severity.NOTE, "layout", fact)
+    elif not reasons[Left.UNREADABLE]:
         fact = f"there is no file in {shown_name(root.base_dir)} yet; the layout {layout} expects {FORMS[layout]}."
-        findings.append(Finding(Severity.NOTE, "layout", fact))
-    return findings
+        yield Finding(Severity.NOTE, "layout", fact)
 
 
 def _recognised(matching: int, examples: list[str], *, layout: str, is_complete: bool) -> Finding:
