@@ -149,9 +149,12 @@ def _obstructed(paths: list[str], fact: str, hint: str) -> Finding:
     return Finding(Severity.WARNING, "files", f"{shown_name(paths[0])}{others} {fact}.", hint)
 
 
-_LOCAL_TIMES = (
+_LOCAL_TIMES = Finding(
+    Severity.WARNING,
+    "layout",
+    "the times in the paths are local ones of this machine, but the configuration takes them for UTC.",
     'Set "timezone": "local", or the name of the zone. Otherwise directories may be removed in the hour in which they '
-    "are used, or be kept for hours, and the times in reports are wrong."
+    "are used, or be kept for hours, and the times in reports are wrong.",
 )
 
 
@@ -247,8 +250,7 @@ def check_layout(
     if matching:
         findings.append(_recognised(matching, examples, layout=layout, is_complete=is_complete))
     if in_local_time > matching / 2:
-        fact = "the times in the paths are local ones of this machine, but the configuration takes them for UTC."
-        findings.append(Finding(Severity.WARNING, "layout", fact, _LOCAL_TIMES))
+        findings.append(_LOCAL_TIMES)
     if others.files:
         fact = in_words(others, layout=layout, matching=matching, base_dir=root.base_dir)
         findings.append(Finding(Severity.WARNING, "layout", fact, remedy(others, layout)))
