@@ -94,7 +94,7 @@ class Notice(msgspec.Struct, frozen=True):
     """Something about the whole run that a person should know. ``level``: ``info``, ``warning``, ``error``.
 
     :param about: a name for something that lasts over several runs, so that it is not reported in each; empty for
-        single events.
+        single events. After a blank it may say which one of its kind.
     :param is_repeated: it was reported recently.
     :param is_of_endpoint: it is about the destination's server, and the same in each run that ships there.
     """
@@ -104,6 +104,11 @@ class Notice(msgspec.Struct, frozen=True):
     about: str = ""
     is_repeated: bool = False
     is_of_endpoint: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What ``about`` begins with."""
+        return self.about.partition(" ")[0]
 
 
 class StrangersFound(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable
 
 LONGEST_QUOTE = 500
@@ -197,5 +198,5 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def names_of(paths: Iterable[str]) -> dict[str, str]:
     """What each of several files is called: its name, or its path where another of them has the same name."""
     names = {path: os.path.basename(path) for path in paths}
-    seen = list(names.values())
-    return {path: name if seen.count(name) == 1 else path for path, name in names.items()}
+    seen = Counter(names.values())
+    return {path: name if seen[name] == 1 else path for path, name in names.items()}

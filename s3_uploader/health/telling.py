@@ -52,7 +52,7 @@ class Telling:
                 event = msgspec.structs.replace(event, is_repeated=True)
             if event.about:
                 # Another error of the same kind is news, but does not end the problem that was reported before.
-                self.sayings.keep_like(f"notice {event.about.partition(' ')[0]}")
+                self.sayings.keep_like(f"notice {event.kind}")
         elif isinstance(event, UploadFailed):
             # A file with a next try of its own is reported at each try; the pauses between the tries grow anyway.
             is_everybodys = event.next_try_at is None and event.disposition == "kept"

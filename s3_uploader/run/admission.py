@@ -217,21 +217,20 @@ class Intake:
             return True
         return self._evidence.is_in_doubt and self._answers.blame.must_wait()
 
-    def narrow(self, parts: int) -> None:
-        """Reduce the limits to this process's part: from now on others ship theirs."""
-        self._max_bytes_in_flight //= parts
-        self._divided_at = self._clock.now()
-
-    def begin_again(self, *, is_uncounted: Callable[[str], bool] | None = None) -> None:
-        """Prepare for another scan in the same run: pass over the files that are in flight.
+    def narrow(self, parts: int, *, is_uncounted: Callable[[str], bool]) -> None:
+        """Reduce the limits to this process's part: from now on others ship theirs.
 
         :param is_uncounted: whether a worker that died had the file of a key, so that nobody has counted its failures.
         """
+        self._max_bytes_in_flight //= parts
+        self._divided_at = self._clock.now()
+        self._is_uncounted = is_uncounted
+
+    def begin_again(self) -> None:
+        """Prepare for another scan in the same run: pass over the files that are in flight."""
         self.passed_over = self._flight.paths()
         self._settlement.heed_others()
         self._counted_until = self._clock.now()
-        if is_uncounted is not None:
-            self._is_uncounted = is_uncounted
 
     def has_many_open(self) -> bool:
         """Whether too many files are open, and some can be settled first."""

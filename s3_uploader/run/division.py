@@ -133,9 +133,8 @@ class Division:
 
     def owns(self, number: int, of: int, key: str) -> bool:
         """Whether the file of a key belongs to a process."""
-        config = self._place.config
-        by_location = config.share is not None and config.share_by == "location"
-        return self.share(number, of).owns(key.split("/", 1)[0] if by_location else key)
+        config = self.config(number, of)
+        return self.share(number, of).owns(key.split("/", 1)[0] if config.share_by == "location" else key)
 
     def config(self, number: int, of: int) -> Config:
         """The configuration of a process."""

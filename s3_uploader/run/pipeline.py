@@ -211,7 +211,7 @@ class Pipeline:
         """Prepare for another scan in the same run, which passes over the files that are in flight."""
         self._settlement.commit()
         self._answers.heed_refusal()
-        self._intake.begin_again(is_uncounted=None if self._workers is None else self._workers.had_by_a_lost_one)
+        self._intake.begin_again()
         self._scan.counters.begin_scan()
 
     def _workers_are_due(self) -> bool:
@@ -249,7 +249,7 @@ class Pipeline:
         self._deferral.failed, self._deferral.unplain = [], []
         self._scan.layout = self._workers.begin()
         self._window.narrow(self._max_in_flight // self._workers.of)
-        self._intake.narrow(self._workers.of)
+        self._intake.narrow(self._workers.of, is_uncounted=self._workers.had_by_a_lost_one)
         return True
 
     def _wait_for_workers(self, workers: Workers) -> bool:

@@ -50,7 +50,7 @@ class Telling:
 
     def __call__(self, event: Event) -> None:
         """Handle an event. The end of the run is reported by the leader."""
-        if isinstance(event, Notice) and event.about.partition(" ")[0] in _ENDS:
+        if isinstance(event, Notice) and event.kind in _ENDS:
             return
         self._events.append(event)
         if len(self._events) >= _EVENTS:
