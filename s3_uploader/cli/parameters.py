@@ -340,7 +340,8 @@ Credentials = Annotated[
         names=("--credentials",),
         takes="path",
         metavar="FILE",
-        help="File with AWS keys. Default: `credentials` beside CONFIG_FILE, if it exists.",
+        help="File with AWS keys. Default for systemd: `credentials` beside CONFIG_FILE or in the directory, if it "
+        "exists.",
     ),
 ]
 Environment = Annotated[
@@ -349,7 +350,8 @@ Environment = Annotated[
         names=("--environment",),
         takes="path",
         metavar="FILE",
-        help="File with environment variables. Default: `environment` beside CONFIG_FILE, if it exists.",
+        help="For systemd: file with environment variables. Default: `environment` beside CONFIG_FILE or in the "
+        "directory, if it exists.",
     ),
 ]
 UnitName = Annotated[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import shlex
 import shutil
@@ -29,6 +28,7 @@ from s3_uploader.deployment.crontab import crontab
 from s3_uploader.deployment.environment import only_here, variables_in
 from s3_uploader.deployment.installing import UnitFile, install, sealed
 from s3_uploader.deployment.needs import SECRET_FILES, STATE_ROOT, Needs, needs_of
+from s3_uploader.deployment.obstacles import obstacles
 from s3_uploader.deployment.plan import Plan, minutes_of, name_of, refuse_one_state
 from s3_uploader.deployment.sandbox import hides
 from s3_uploader.deployment.systemd import run_service, timer, watch_service
@@ -54,7 +54,7 @@ def units(config_file: str, options: UnitOptions) -> int:
         )
     outcomes = install(files, force=options.force) if options.install else {}
     warnings = _warnings_of_environment(config_file, options)
-    warnings += dict.fromkeys(warning for plan in plans for warning in _warnings(plan, options))
+    warnings += dict.fromkeys(warning for plan in plans for warning in obstacles(plan, is_cron=_is_cron(options)))
     steps = list(dict.fromkeys(step for plan in plans for step in _next_steps(plan, options)))
     # What is done once comes before what is done for each.
     steps.sort(key=lambda step: not step.startswith(("useradd", "mkdir", "install", "systemctl daemon-reload")))
@@ -134,7 +134,7 @@ def _plans(config_file: str, options: UnitOptions) -> list[Plan]:
         names[own] = names.get(own, 0) + 1
         own += f"-{names[own]}" if names[own] > 1 else ""
         plans.append(_plan(source, members, options, name=own, files=tuple(named.path for named in members)))
-    if options.kind not in ("cron", "crontab"):
+    if not _is_cron(options):
         refuse_one_state(plans)
     return plans
 
@@ -192,13 +192,31 @@ def _refuse_share_without_number(
         ) from None
 
 
+def _is_cron(options: UnitOptions) -> bool:
+    return options.kind in ("cron", "crontab")
+
+
 def _environment_file(source: str, options: UnitOptions) -> str:
-    return os.path.abspath(options.environment or os.path.join(os.path.dirname(source), "environment"))
+    return os.path.abspath(options.environment or _beside(source, "environment"))
+
+
+def _beside(source: str, name: str) -> str:
+    """The file of that name that belongs to a configuration file, or to a directory of them.
+
+    For a directory it is in it, or beside it: ``/etc/s3-uploader/conf.d`` is a part of ``/etc/s3-uploader``.
+    """
+    beside = os.path.join(os.path.dirname(source), name)
+    if not is_directory(source):
+        return beside
+    inside = os.path.join(source, name)
+    # /etc/environment is the system's.
+    is_part = source.endswith(".d") or (os.path.isfile(beside) and os.path.dirname(source) != "/etc")
+    return beside if is_part and not os.path.lexists(inside) else inside
 
 
 def _service_environment(source: str, options: UnitOptions) -> dict[str, str] | None:
     """The variables of the environment file; ``None`` for cron, which reads none."""
-    return None if options.kind in ("cron", "crontab") else variables_in(_environment_file(source, options))
+    return None if _is_cron(options) else variables_in(_environment_file(source, options))
 
 
 def _account(configurations: Sequence[Config], options: UnitOptions) -> Account:
@@ -208,7 +226,7 @@ def _account(configurations: Sequence[Config], options: UnitOptions) -> Account:
         facts,
         wanted=options.user,
         force=options.force,
-        is_confined=options.kind not in ("cron", "crontab"),
+        is_confined=not _is_cron(options),
     )
 
 
@@ -222,7 +240,7 @@ def _needs(
 ) -> Needs:
     home = accounts.home_of(options.user or owner)
     needs = needs_of(configurations, home=home, environment=environment or {}, included=included)
-    if options.kind in ("cron", "crontab"):
+    if _is_cron(options):
         # cron does not know users that exist only temporarily.
         needs = msgspec.structs.replace(needs, leaves=True)
     return needs
@@ -233,13 +251,13 @@ def _plan(
 ) -> Plan:
     configurations = [named.config for named in members]
     account = _account(configurations, options)
-    beside = os.path.dirname(source)
     return Plan(
         name=name,
         command=(_command(),),
         program=_program(),
         source=source,
         files=files,
+        configurations=tuple(named.path for named in members),
         settings=options.overrides,
         needs=_needs(
             configurations,
@@ -249,7 +267,7 @@ def _plan(
             included=[path for named in members for path in included_files(named.path)],
         ),
         account=account,
-        credentials=os.path.abspath(options.credentials or os.path.join(beside, "credentials")),
+        credentials=os.path.abspath(options.credentials or _beside(source, "credentials")),
         is_given=options.credentials is not None,
         environment=_environment_file(source, options),
         listen=options.metrics_listen,
@@ -319,62 +337,12 @@ def _warnings_of_environment(config_file: str, options: UnitOptions) -> list[str
     return [f"{', '.join(missing)} {are_set} here, but not for {whose}. Set {them} with --set{instead}."]
 
 
-def _warnings(plan: Plan, options: UnitOptions) -> list[str]:
-    """Warn about what would keep the service from working now."""
-    missing = [path for path in plan.needs.written if not os.path.isdir(path)]
-    what = {path: "is not a directory" if os.path.lexists(path) else "does not exist" for path in missing}
-    warnings = [f"{shown_name(path)} {what[path]}. No run can begin without it." for path in missing]
-    if plan.needs.asks_for_endpoint:
-        environment = _service_environment(plan.source, options)
-        whose = "cron" if environment is None else "the service"
-        for name in only_here(os.environ, environment or {}, ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")):
-            warnings.append(
-                f"{name} is set here, but not for {whose}, whose runs would ask Amazon. Set endpoint_url in the "
-                "configuration."
-            )
-    user = plan.account.user
-    if user is not None and not user.isdecimal() and not _user_exists(user):
-        warnings.append(f"There is no user {user}.")
-    who = f"The user {user}" if user else "The user of the service"
-    for path in plan.files or (plan.source,):
-        by_path = options.kind in ("cron", "crontab") or not hides(path)
-        if plan.account.group is None and not accounts.may_read(user, path, by_path=by_path):
-            warnings.append(f"{who} cannot read {shown_name(path)}. No run can begin until its permissions allow that.")
-    home = accounts.home_of(user)
-    if options.kind in ("cron", "crontab") and plan.needs.state == "" and home is not None and not os.path.isdir(home):
-        warnings.append(
-            f"The user {user} has no home directory ({shown_name(home)}), and the ledger would lie in it. "
-            "Name another place with state_dir."
-        )
-    for path in plan.needs.metrics:
-        if user is not None and os.path.isdir(path) and not accounts.may_write(user, path):
-            warnings.append(
-                f"The user {user} cannot write {shown_name(path)}, so there will be no metrics; "
-                "make it writable, or name another metrics_file."
-            )
-    if not plan.needs.uses_aws:
-        return warnings
-    if plan.is_given and not os.path.isfile(plan.credentials):
-        warnings.append(f"{shown_name(plan.credentials)} does not exist. Nothing can be uploaded without it.")
-    elif os.path.isfile(plan.credentials) and os.stat(plan.credentials).st_mode & 0o004:
-        warnings.append(f"Everybody can read {shown_name(plan.credentials)}. Run chmod 600 on it.")
-    return warnings
-
-
-def _user_exists(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True
-
-
 def _next_steps(plan: Plan, options: UnitOptions) -> list[str]:
     """The commands to run next."""
     steps = []
     user = plan.account.user
-    is_cron = options.kind in ("cron", "crontab")
-    if user is not None and not user.isdecimal() and not _user_exists(user):
+    is_cron = _is_cron(options)
+    if user is not None and not user.isdecimal() and not accounts.exists(user):
         # The ledger of a service has a directory that systemd makes; that of cron's user lies in the home directory.
         home = f"--create-home --home-dir /var/lib/{user}" if is_cron and plan.needs.state == "" else "--no-create-home"
         steps.append(f"useradd --system {home} --shell /usr/sbin/nologin {user}")

@@ -155,6 +155,15 @@ def may_write(user: str, directory: str) -> bool:
     return _may(user, directory, 0o3)
 
 
+def exists(user: str) -> bool:
+    """Whether there is a user of that name."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
 def may_read(user: str | None, path: str, *, by_path: bool) -> bool:
     """Whether a user may read a file or directory, by owners and modes; ``True`` if unknown.
 

@@ -28,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     :param program: the directories that contain the program.
     :param source: the given configuration file or directory, absolute.
     :param files: the files of the directory that this plan is for; empty for all.
+    :param configurations: every configuration file that is run.
     :param settings: values that override the configuration, each ``key=value``.
     :param credentials: a file of AWS credentials, readable by root alone.
     :param is_given: whether the user named that file; otherwise it is only expected there.
@@ -41,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     program: tuple[str, ...]
     source: str
     files: tuple[str, ...] = ()
+    configurations: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     needs: Needs
     account: Account

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
@@ -115,6 +116,26 @@ def test_the_role_installs_what_units_prints(tmp_path: Path) -> None:
     assert json.loads(config.read_text()) == pinged
     assert config.stat().st_mode & 0o777 == 0o600
     assert "hush-hush" not in printed
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
+def test_the_role_gives_cron_the_keys(tmp_path: Path) -> None:
+    """No service passes them to the runs of cron: their user owns the file. What cron does not read is told."""
+    for name in ("spool", "cron"):
+        (tmp_path / name).mkdir()
+    code, printed, _ = play(
+        tmp_path,
+        s3_uploader_kind="cron",
+        s3_uploader_units_directory=str(tmp_path / "cron"),
+        s3_uploader_credentials="[default]\naws_secret_access_key = hush\n",
+        s3_uploader_environment={"AWS_REGION": "eu-north-1"},
+    )
+    assert code == 0, printed
+    credentials = tmp_path / "etc" / "credentials"
+    assert f"\nAWS_SHARED_CREDENTIALS_FILE={credentials}\n" in (tmp_path / "cron" / "s3-uploader").read_text()
+    assert (credentials.owner(), credentials.stat().st_mode & 0o777) == (getpass.getuser(), 0o600)
+    assert f"The runs of cron do not use {tmp_path}/etc/environment." in printed
 
 
 def test_every_variable_has_a_default_and_is_used() -> None:

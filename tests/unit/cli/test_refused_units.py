@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from s3_uploader.cli.arguments import UnitOptions
@@ -130,6 +131,69 @@ class TestTheEnvironment:
         (tmp_path / "environment").write_text(settings)
         assert units(config_file, UnitOptions()) == 0
         assert f"\nRequiresMountsFor={tmp_path}/spool {tmp_path}/state\n" in capsys.readouterr().out
+
+
+class TestWhatIsBesideTheConfiguration:
+    """Keys and variables of a service lie beside its configuration; whoever cannot have them is told."""
+
+    @pytest.fixture
+    def files(self, config_file: str) -> Path:
+        """The directory of a configuration with keys and variables that only root may read."""
+        place = Path(config_file).parent
+        for name, text in (("credentials", "[default]\n"), ("environment", "AWS_REGION=eu-north-1\n")):
+            (place / name).write_text(text)
+            (place / name).chmod(0o600)
+        return place
+
+    @pytest.mark.parametrize("kind", ["cron", "crontab"])
+    def test_cron_does_not_take_them(
+        self, files: Path, config_file: str, kind: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Only systemd passes both files on. A run of cron that lacks them finds no keys, and another region."""
+        options = UnitOptions(kind=kind, settings=("share=1/4",))
+        assert units(config_file, options) == 0
+        printed = capsys.readouterr().err
+        assert f"WARNING: The runs of cron do not use {files}/credentials. Name it with --credentials" in printed
+        assert f"WARNING: The runs of cron do not use {files}/environment. Set what it sets" in printed
+        assert units(config_file, msgspec.structs.replace(options, credentials=f"{files}/credentials")) == 0
+        printed = capsys.readouterr().err
+        assert "/credentials." not in printed
+        assert units(config_file, msgspec.structs.replace(options, kind="timer")) == 0
+        assert "do not use" not in capsys.readouterr().err
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="names another user than the owner of the files")
+    def test_what_the_user_cannot_read(self, files: Path, config_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """An included file is read by every run; a file with secrets only by those of cron, since root passes it on."""
+        config = Path(config_file)
+        (files / "all.json").write_text('{"client_certificate_file": "' + str(files / "client.pem") + '"}')
+        (files / "all.json").chmod(0o600)
+        (files / "client.pem").write_text("")
+        (files / "client.pem").chmod(0o600)
+        config.write_text(json.dumps({**json.loads(config.read_text()), "share": "1/4", "$include": "all.json"}))
+        options = UnitOptions(user="daemon", force=True, credentials=f"{files}/credentials")
+        assert units(config_file, options) == 0
+        printed = capsys.readouterr().err
+        assert f"WARNING: The user daemon cannot read {files}/all.json. Nothing can be uploaded until" in printed
+        assert "client.pem" not in printed
+        assert units(config_file, msgspec.structs.replace(options, kind="cron")) == 0
+        printed = capsys.readouterr().err
+        for name in ("all.json", "client.pem", "credentials"):
+            assert f"WARNING: The user daemon cannot read {files}/{name}. Nothing can be uploaded until" in printed
+
+    @pytest.mark.parametrize(("directory", "place"), [("s3-uploader", "s3-uploader/"), ("s3-uploader.d", "")])
+    def test_of_a_directory(
+        self, tmp_path: Path, directory: str, place: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Those of /etc/s3-uploader lie in it: /etc/environment is the system's. Those of conf.d lie beside it."""
+        (tmp_path / "spool").mkdir()
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "den.json").write_text(
+            json.dumps({"base_dir": str(tmp_path / "spool"), "bucket": "readings"})
+        )
+        assert units(str(tmp_path / directory), UnitOptions()) == 0
+        printed = capsys.readouterr().out
+        assert f"LoadCredential=aws:{tmp_path}/{place}credentials\n" in printed
+        assert f"EnvironmentFile=-{tmp_path}/{place}environment\n" in printed
 
 
 class TestOneUnitForSeveralSpools:

@@ -11,9 +11,8 @@ import pytest
 
 from s3_uploader import config
 from s3_uploader.cli import units
-from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.core.errors import UsageProblem
-from s3_uploader.deployment import escaping
+from s3_uploader.deployment import escaping, obstacles
 from s3_uploader.deployment.account import Account, SpoolFacts, choose, facts_of, may_write
 from s3_uploader.deployment.crontab import crontab
 from s3_uploader.deployment.installing import UnitFile, install, is_as_written, sealed
@@ -200,24 +199,24 @@ class TestAccount:
         tmp_path.chmod(0o755)
         account = Account(user="nobody", reason="Because.")
         made = plan(account, metrics_file=f"{tmp_path}/x.prom", credentials=os.devnull)
-        (warning,) = [each for each in units._warnings(made, UnitOptions()) if "metrics" in each]
+        (warning,) = [each for each in obstacles.obstacles(made, is_cron=False) if "metrics" in each]
         assert warning.startswith(f"The user nobody cannot write {tmp_path}, ")
         tmp_path.chmod(0o777)
-        assert not [each for each in units._warnings(made, UnitOptions()) if "metrics" in each]
+        assert not [each for each in obstacles.obstacles(made, is_cron=False) if "metrics" in each]
 
     @pytest.mark.parametrize("user", ["nobody", None])
     def test_a_configuration_that_cannot_be_read(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str | None
     ) -> None:
         """That no run could begin is said before. A service does not see the directories above a file in a home."""
-        monkeypatch.setattr(units, "hides", lambda path: True)
+        monkeypatch.setattr(obstacles, "hides", lambda path: True)
         tmp_path.chmod(0o700)
         source = tmp_path / "config.json"
         source.touch()
 
         def warns(kind: str, path: Path) -> bool:
             made = plan(Account(user=user, reason="Because."), source=str(path), credentials=os.devnull)
-            return any(f" cannot read {path}." in each for each in units._warnings(made, UnitOptions(kind=kind)))
+            return any(f" cannot read {path}." in each for each in obstacles.obstacles(made, is_cron=kind == "cron"))
 
         source.chmod(0o600)
         assert warns("timer", source)
