@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import logging
 import os
 import shutil
 import socket
@@ -219,6 +220,22 @@ def test_a_server_that_never_answers_again(scripted_sftp: ScriptedSftpServer, be
         bench.put(store, "key", CONTENT)
     assert caught.value.retryable
     assert time.monotonic() - begun < 20
+
+
+def test_asyncio_adds_no_lines_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """What the library's loop says about a cut connection would reach cron's mail; what other loops say still does."""
+    thread = loop.LoopThread(name="test-loop")
+    log = logging.getLogger("asyncio")
+    filters = [*log.filters]
+
+    async def warn() -> None:
+        log.warning("of our loop")
+
+    thread.begin(warn()).result(5)
+    log.warning("of another loop")
+    thread.stop(timeout=5)
+    assert [record.message for record in caplog.records] == ["of another loop"]
+    assert log.filters == filters
 
 
 def test_a_slow_server_is_no_silent_one(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:

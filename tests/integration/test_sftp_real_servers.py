@@ -167,6 +167,36 @@ def test_an_agent(bench: Bench, here: Here, monkeypatch: pytest.MonkeyPatch, tmp
     assert here.files() == {"key": b"content"}
 
 
+def test_an_agent_that_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its silence is not blamed on the server alone, which has answered everything."""
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        agent.listen()
+        with pytest.raises(StoreError, match="no answer for 1 s, of the server or of the agent at SSH_AUTH_SOCK"):
+            bench.new_store(private_key_file=None, timeout_seconds=1).open()
+
+
+def test_a_broken_key_among_the_usual_ones(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is wrong is the file, not the way to the server."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519").write_bytes(b"no key")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(StoreError, match="A private key in ~/.ssh cannot be used") as caught:
+        bench.new_store(private_key_file=None).open()
+    assert (caught.value.code, caught.value.retryable) == ("PrivateKeyUnusable", False)
+
+
+def test_a_key_that_is_not_there(bench: Bench, tmp_path: Path) -> None:
+    """The advice is about the file: no passphrase would help."""
+    with pytest.raises(StoreError, match="cannot be used: no such file") as caught:
+        bench.new_store(private_key_file=str(tmp_path / "none")).open()
+    assert "private_key_file" in caught.value.hint
+    assert "passphrase" not in caught.value.hint
+
+
 def test_a_user_without_a_name(bench: Bench, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container with a user of any number, who has neither a name nor a home, files are shipped as elsewhere."""
 

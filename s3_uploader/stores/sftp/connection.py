@@ -26,6 +26,7 @@ from s3_uploader.stores.sftp.login import (
     reason_of,
     refusal,
     trust_for,
+    unanswered_login,
 )
 from s3_uploader.stores.sftp.loop import LoopThread
 from s3_uploader.stores.sftp.transfers import TooMuch
@@ -210,7 +211,10 @@ class SftpConnection:
             raise
         try:
             self._connection = self._wait(log_in(settings, client, trusted, keys, peer))
-        except (Lost, StoreError):
+        except Lost as lost:
+            peer.close()
+            raise lost if self._interrupted else unanswered_login(lost, settings, client) from None
+        except StoreError:
             peer.close()
             raise
         except Exception as error:

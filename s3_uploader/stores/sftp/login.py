@@ -24,6 +24,12 @@ _KEPT_ALIVE = 1000
 """Missing answers to keep-alive messages are ignored, because each request has its own timeout."""
 
 
+_KEY_HINT = (
+    "It must be a private key in the form of OpenSSH or PEM. If it has a passphrase, set it in the environment variable "
+    "named in passphrase_env."
+)
+
+
 class Settings(file_servers.Settings, frozen=True, kw_only=True):
     """How to reach an SFTP server.
 
@@ -45,6 +51,16 @@ class Client(asyncssh.SSHClient):
         """The server's host key if it is in no file, else ``None``."""
         self.is_lost = False
         self._trusted = trusted
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    @property
+    def has_host_key(self) -> bool:
+        """Whether the server has proven its host key, so that the login itself has begun."""
+        return self._connection is not None and self._connection.get_server_host_key() is not None
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        """Note the connection before it is logged in."""
+        self._connection = conn
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Whether a key that is in no file is trusted by its fingerprint."""
@@ -82,16 +98,22 @@ def load_keys(settings: Settings) -> Any:
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError) as error:
         if lacks_descriptors(error):
             raise Lost(reason_of(error), lacks_descriptors=True) from None
+        is_unreadable = isinstance(error, OSError)
+        hint = "Check private_key_file; the user who runs this must be able to read it." if is_unreadable else _KEY_HINT
         reason = _os_reason(error) if isinstance(error, OSError) else quoted(str(error))
-        raise LoginRefused(
-            StoreError(
-                f"The private key {shown_name(settings.private_key_file)} cannot be used: {reason}.",
-                code="PrivateKeyUnusable",
-                origin=Origin.PRIVATE_KEY,
-                scope=Scope.DESTINATION,
-                hint="If it has a passphrase, set it in the environment variable named in passphrase_env.",
-            )
-        ) from None
+        raise _unusable(f"The private key {shown_name(settings.private_key_file)}", reason, hint) from None
+
+
+def _unusable(key: str, reason: str, hint: str) -> LoginRefused:
+    return LoginRefused(
+        StoreError(
+            f"{key} cannot be used: {reason}.",
+            code="PrivateKeyUnusable",
+            origin=Origin.PRIVATE_KEY,
+            scope=Scope.DESTINATION,
+            hint=hint,
+        )
+    )
 
 
 def trust_for(settings: Settings, peer: socket.socket) -> Trust:
@@ -113,14 +135,21 @@ def trust_for(settings: Settings, peer: socket.socket) -> Trust:
         raise _lost(error) from None
 
 
+def looks_around(settings: Settings) -> bool:
+    """Whether the keys of the agent and of ``~/.ssh`` are tried, because there are no other credentials.
+
+    An agent's keys would use up the allowed attempts before our own credentials are tried.
+    """
+    return settings.private_key_file is None and not settings.password
+
+
 async def log_in(
     settings: Settings, client: Client, trusted: Trust, keys: Any, peer: socket.socket
 ) -> asyncssh.SSHClientConnection:
     """Log in over a TCP connection."""
     _make_sure_of_a_name()
     is_checked_by_files = trusted.is_known and not trusted.fingerprints
-    # An agent's keys would use up the allowed attempts before our own credentials are tried.
-    may_look_around = settings.private_key_file is None and not settings.password
+    may_look_around = looks_around(settings)
     return await asyncssh.connect(
         settings.host,
         settings.port,
@@ -191,6 +220,11 @@ def refusal(error: BaseException, settings: Settings, client: Client, trusted: T
                 hint=f"Check the user name and {_credentials(settings)}.",
             )
         )
+    if isinstance(error, (asyncssh.KeyImportError, asyncssh.KeyEncryptionError)):
+        # One that was found there makes asyncssh try none of the others.
+        return _unusable(
+            "A private key in ~/.ssh", quoted(str(error)), "Name the right one in private_key_file, or remove that one."
+        )
     if isinstance(error, asyncssh.KeyExchangeFailed):
         return LoginRefused(
             StoreError(
@@ -202,6 +236,13 @@ def refusal(error: BaseException, settings: Settings, client: Client, trusted: T
             )
         )
     return None
+
+
+def unanswered_login(lost: Lost, settings: Settings, client: Client) -> Lost:
+    """The meaning of a login without an answer: an agent that hangs must not be taken for a server that does."""
+    if client.has_host_key and looks_around(settings) and os.environ.get("SSH_AUTH_SOCK"):
+        return Lost(f"{lost.reason}, of the server or of the agent at SSH_AUTH_SOCK")
+    return lost
 
 
 def _credentials(settings: Settings) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -76,6 +77,15 @@ class LoopThread:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
+    here = threading.get_ident()
+
+    def is_of_another_thread(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    # asyncio warns of each write to a connection that was cut a moment ago ("socket.send() raised exception."). What
+    # the cut means is told by the upload, and these lines would reach standard error, and so cron's mail.
+    log = logging.getLogger("asyncio")
+    log.addFilter(is_of_another_thread)
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -86,3 +96,4 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
             loop.run_until_complete(asyncio.wait(left, timeout=0.5))
     finally:
         loop.close()
+        log.removeFilter(is_of_another_thread)
