@@ -184,7 +184,7 @@ def test_a_broken_key_among_the_usual_ones(bench: Bench, monkeypatch: pytest.Mon
     (tmp_path / ".ssh" / "id_ed25519").write_bytes(b"no key")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    with pytest.raises(StoreError, match="A private key in ~/.ssh cannot be used") as caught:
+    with pytest.raises(StoreError, match=r"A private key in ~/\.ssh cannot be used") as caught:
         bench.new_store(private_key_file=None).open()
     assert (caught.value.code, caught.value.retryable) == ("PrivateKeyUnusable", False)
 
@@ -487,10 +487,17 @@ def test_locks_of_others(bench: Bench, here: Here) -> None:
     """A lock of others keeps us out and stays, unless it is as old as is configured."""
     lock = here.root / "write"
     lock.write_text("Lock file")
-    with pytest.raises(DestinationBusy, match="as 'write' lockfile exists"):
+    with pytest.raises(DestinationBusy, match="as 'write' lockfile exists") as caught:
         bench.new_store(lock_file="write").open()
-    with pytest.raises(DestinationBusy):
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(lock.stat().st_mtime))
+    assert f"It is from {since} UTC by the server's clock. If its owner no longer runs, remove it" in caught.value.hint
+    line = f"s3-uploader elsewhere {'0' * 32} boot pids 12 34 nonce"
+    lock.write_text(f"{line}\n")
+    with pytest.raises(DestinationBusy) as caught:
         bench.new_store(lock_file="write", lock_stale_seconds=3600).open()
+    assert caught.value.hint.startswith("It is that of process 12 on elsewhere. It is from ")
+    assert caught.value.hint.endswith("It is removed when it is 60 min old.")
+    assert lock.read_text() == f"{line}\n"
     os.utime(lock, (time.time() - 7200, time.time() - 7200))
     bench.opened(lock_file="write", lock_stale_seconds=3600)
     assert lock.read_text().startswith("s3-uploader ")

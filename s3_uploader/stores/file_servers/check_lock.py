@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from s3_uploader.core.errors import DestinationBusy, StoreError
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.stores.file_servers.base import FileSession, Refused
-from s3_uploader.stores.file_servers.lock import Create, RemoteLock
+from s3_uploader.stores.file_servers.lock import CANNOT_BE_MADE, Create, RemoteLock
 from s3_uploader.stores.file_servers.parts import PartNames
 
 
@@ -28,7 +28,8 @@ def check_lock(server: str, session: FileSession, lock_file: str | None, create:
         lock.acquire(session)
         lock.release(session)
     except Refused as refused:
-        yield Finding(Severity.ERROR, server, f"the lock file {lock_file} cannot be made: {refused.text}")
+        fact = f"the lock file {lock_file} cannot be made: {refused.text}"
+        yield Finding(Severity.ERROR, server, fact, CANNOT_BE_MADE)
     except (DestinationBusy, StoreError) as error:
         yield Finding(Severity.ERROR, server, error.message, error.hint)
     else:

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Callable
 
 from s3_uploader.core.errors import DestinationBusy, Scope, StoreError
-from s3_uploader.stores.file_servers.base import FileSession, Listed, Refused
+from s3_uploader.core.text import quoted, shown_duration
+from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
 from s3_uploader.stores.file_servers.holder import Holder, LockNotes
 from s3_uploader.stores.file_servers.learned import GRANTED, Learned
 from s3_uploader.stores.file_servers.parts import INTENT, PART, PartNames
@@ -42,12 +44,13 @@ _MAKING_SECONDS = 5
 """How much later than its intent a lock may have been created; servers report whole seconds."""
 _CLOCKS_DIFFER_SECONDS = 60
 """How much later than the server's present a lock may seem to be."""
-_FROM_THE_FUTURE = (
-    "Its time is later than the server's clock, so it does not grow old. If its owner no longer runs, remove it by "
-    "hand."
-)
+_FROM_THE_FUTURE = "That is later than now, so it does not grow old. If its owner no longer runs, remove it by hand."
 _OF_ANOTHER_BOOT = "It was made on this machine before its last boot, or on a clone of this machine."
 _HINT = "Grant that permission, or leave out lock_file."
+CANNOT_BE_MADE = (
+    "The directory of lock_file must exist, and the user be permitted to create, read and delete files there; or leave "
+    "out lock_file."
+)
 _HINT_REPLACED = "If that client removes locks of a certain age, give it a longer one."
 
 _in_use: set[str] = set()
@@ -103,7 +106,7 @@ class RemoteLock:
         """
         self._make_sure_of_delete(session)
         if session.size(self._path) is not None and not self._clear_away(session):
-            raise self._busy()
+            raise self._busy(session)
         content = self._line.encode() + b"\n"
         intent = self._beside(INTENT)
         self._intent = intent.rpartition("/")[2]
@@ -114,7 +117,7 @@ class RemoteLock:
             if not self._made(session, content, intent) and not (
                 self._clear_away(session) and self._made(session, content, intent)
             ):
-                raise self._busy()
+                raise self._busy(session)
             self._held = True
         finally:
             _in_use.discard(self._intent)
@@ -206,18 +209,41 @@ class RemoteLock:
             hint=_HINT,
         )
 
-    def _busy(self) -> DestinationBusy:
-        hint = "It is empty, so nobody can tell whose it is." if self._is_empty else ""
+    def _busy(self, session: FileSession) -> DestinationBusy:
         found = self._found
-        if found is not None and found.is_of_another_boot():
-            hint = _OF_ANOTHER_BOOT
         if found is not None and found.is_alive():
             hint = f"Process {found.pid} of this machine holds it, and still runs."
-        elif self._stale_seconds is None:
-            hint = f"{hint} If its owner no longer runs, remove it by hand, or set lock_stale_seconds.".strip()
-        elif self._is_ahead:
-            hint = f"{hint} {_FROM_THE_FUTURE}".strip()
+        else:
+            hint = " ".join(filter(None, (self._owner(), self._age(session), self._remedy())))
         return DestinationBusy(f"Cannot access {self._server} as '{self._name}' lockfile exists.", hint=hint)
+
+    def _owner(self) -> str:
+        """Who made the lock, as far as it says so."""
+        found = self._found
+        if found is None:
+            return "It is empty, so nobody can tell whose it is." if self._is_empty else ""
+        if found.is_of_another_boot():
+            return _OF_ANOTHER_BOOT
+        return f"It is that of process {found.pid} on {quoted(found.host)}."
+
+    def _age(self, session: FileSession) -> str:
+        # A time from outside may be one that no calendar has.
+        with contextlib.suppress(Refused, Lost, ValueError, OverflowError, OSError):
+            modified = session.modified(self._path)
+            if modified is not None:
+                return (
+                    f"It is from {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(modified))} UTC by the server's clock."
+                )
+        return ""
+
+    def _remedy(self) -> str:
+        if self._stale_seconds is None:
+            return "If its owner no longer runs, remove it by hand, or set lock_stale_seconds."
+        return (
+            _FROM_THE_FUTURE
+            if self._is_ahead
+            else f"It is removed when it is {shown_duration(self._stale_seconds)} old."
+        )
 
     def _first_line(self, session: FileSession, *, insists: bool = False) -> str | None:
         """First line of the lock file; ``None`` if it cannot be read, empty if the file was deleted.

@@ -35,7 +35,7 @@ from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
 from s3_uploader.stores.file_servers.directories import KnownDirectories
 from s3_uploader.stores.file_servers.holder import LockNotes
-from s3_uploader.stores.file_servers.lock import Create, RemoteLock
+from s3_uploader.stores.file_servers.lock import CANNOT_BE_MADE, Create, RemoteLock
 from s3_uploader.stores.file_servers.naming import NamingLocks
 from s3_uploader.stores.file_servers.parts import PartNames
 from s3_uploader.stores.file_servers.pool import SessionPool
@@ -384,5 +384,6 @@ class FileServerStore(ABC, Generic[_Session]):
                 code=error.error_code if isinstance(error, Refused) else "ConnectionLost",
                 origin=error.origin if isinstance(error, Refused) else None,
                 scope=Scope.DESTINATION,
+                hint=CANNOT_BE_MADE if isinstance(error, Refused) else "",
             ) from None
         return lock

@@ -25,8 +25,8 @@ _KEPT_ALIVE = 1000
 
 
 _KEY_HINT = (
-    "It must be a private key in the form of OpenSSH or PEM. If it has a passphrase, set it in the environment variable "
-    "named in passphrase_env."
+    "It must be a private key in the form of OpenSSH or PEM. If it has a passphrase, set it in the environment "
+    "variable named in passphrase_env."
 )
 
 
