@@ -40,6 +40,10 @@ logger = logging.getLogger("s3_uploader.remote_store")
 _NO_HEADERS: Mapping[str, str] = {}
 _SLOWEST = 16 * 1024
 """Bytes per second; a slower transfer is given up."""
+_COPIES_FASTER = 64
+"""Times that a server copies faster than the slowest transfer, because the bytes do not leave it: 1 MiB in a second."""
+_MOST_TIMEOUTS = 10
+"""How many times ``timeout_seconds`` a server gets for the bytes of a copy, at most."""
 _CLEAN_UP_SECONDS = 12.0
 """How long a cancelled upload may take to remove its parts."""
 _BYTES_IN_FLIGHT = 64 * 2**20
@@ -156,6 +160,10 @@ class Bucket:
     def deadline(self, size: int = 0) -> float:
         """The deadline of a request with this many bytes, on the monotonic clock."""
         return time.monotonic() + self._settings.timeout_seconds + size / _SLOWEST
+
+    def counted_of_copy(self, size: int) -> int:
+        """How many of the bytes that the server itself copies count for the deadline of that request."""
+        return int(min(size / _COPIES_FASTER, _MOST_TIMEOUTS * self._settings.timeout_seconds * _SLOWEST))
 
     # Requests.
 

@@ -108,10 +108,11 @@ def copy_object(
 
 def _copy_at_once(copy: Copy) -> None:
     there = copy.target
+    counted = there.bucket.counted_of_copy(copy.size)
     request = copy_requests.copy_object(
-        there.key, there.path, source=copy.copied_from, etag=copy.etag, headers=copy.sent, size=copy.size
+        there.key, there.path, source=copy.copied_from, etag=copy.etag, headers=copy.sent, counted=counted
     )
-    asked = there.bucket.begin(request, client=copy.client, size=copy.size)
+    asked = there.bucket.begin(request, client=copy.client, size=counted)
     try:
         answer = asked.answer()
     except RemoteStoreError:
@@ -151,6 +152,7 @@ def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> Non
     with _begun(copy) as upload_id:
         for number, first in enumerate(range(0, size, part_size), start=1):
             last = min(first + part_size, size) - 1
+            counted = there.bucket.counted_of_copy(last - first + 1)
             request = copy_requests.upload_part_copy(
                 there.key,
                 there.path,
@@ -161,8 +163,9 @@ def _copy_in_parts(copy: Copy, part_size: int, progress: Progress | None) -> Non
                 number=number,
                 first=first,
                 last=last,
+                counted=counted,
             )
-            answer = there.bucket.ask(request, client=copy.client, size=last - first + 1)
+            answer = there.bucket.ask(request, client=copy.client, size=counted)
             etag = clean_etag(answer.field("ETag"))
             if not etag:
                 # rclone treats the request as an ordinary part with an empty body.

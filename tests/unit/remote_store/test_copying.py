@@ -77,7 +77,28 @@ class SecretiveEngine(DeafEngine):
         return Unanswered(self, done)
 
 
-def copy_in_parts(engine: DeafEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+class SilentEngine(DeafEngine):
+    """Has a large object, and never answers when it is asked to copy it."""
+
+    def send(self, request: Request, done: Done) -> Any:
+        """Answer, or not."""
+        if request.operation == "HeadObject":
+            done(Answer(status=200, headers={"content-length": str(2**40), "etag": '"e"'}))
+        elif request.operation == "AbortMultipartUpload":
+            done(Answer(status=204, headers={}))
+        elif request.operation not in ("UploadPartCopy", "CopyObject"):
+            return super().send(request, done)
+        return Unanswered(self, done)
+
+
+def copy_in_parts(
+    engine: DeafEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    timeout_seconds: float = 30,
+    threshold: int = 1,
+    part_size: int = 5,
+) -> None:
     """Copy one object to another key."""
     monkeypatch.setattr(bucket_module, "make_engine", lambda *_: engine)
     settings = BucketSettings(
@@ -86,13 +107,13 @@ def copy_in_parts(engine: DeafEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         max_connections=1,
         connect_timeout_seconds=1,
         read_timeout_seconds=1,
-        timeout_seconds=30,
+        timeout_seconds=timeout_seconds,
     )
     shared = Shared()
     access = s3.S3Connection("key", "secret", endpoint="localhost:9").access("bucket")
     bucket = Bucket(access=access, settings=settings, shared=shared)
     try:
-        copying.copy_object((bucket, "a"), (bucket, "b"), {}, threshold=1, part_size=5)
+        copying.copy_object((bucket, "a"), (bucket, "b"), {}, threshold=threshold, part_size=part_size)
     finally:
         shared.close()
 
@@ -106,6 +127,31 @@ def test_an_abort_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPat
         copy_in_parts(engine, monkeypatch)
     assert time.monotonic() - began < 20
     assert engine.given_up.is_set()
+
+
+@pytest.mark.parametrize("threshold", [1, 2**50])
+def test_a_copy_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch, threshold: int) -> None:
+    """However large it is, it takes eleven times the timeout at most."""
+    engine = SilentEngine()
+    began = time.monotonic()
+    with pytest.raises(s3.RemoteStoreError, match="before the deadline"):
+        copy_in_parts(engine, monkeypatch, timeout_seconds=0.05, threshold=threshold, part_size=2**30)
+    assert time.monotonic() - began < 20
+    assert engine.given_up.is_set()
+
+
+def test_a_copy_has_time_for_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may be silent for as long as its deadline grows."""
+    asked: list[Request] = []
+
+    class Watched(SecretiveEngine):
+        def send(self, request: Request, done: Done) -> Any:
+            asked.append(request)
+            return super().send(request, done)
+
+    monkeypatch.setattr(Bucket, "counted_of_copy", lambda self, size: 64 * 2**14)
+    copy_in_parts(Watched(), monkeypatch)
+    assert {request.allowance_seconds for request in asked if request.operation == "UploadPartCopy"} == {64.0}
 
 
 def test_a_copy_in_parts_needs_no_permission_to_list(monkeypatch: pytest.MonkeyPatch) -> None:
