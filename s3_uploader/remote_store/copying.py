@@ -273,15 +273,11 @@ def _check_parts(copy: Copy, upload_id: str) -> None:
 
 def _headers_of_parts(copy: Copy) -> dict[str, str]:
     """The headers of a copy in parts, which is a new object: metadata and tags are not copied by themselves."""
-    given = {
-        name: value
-        for name, value in copy.given.items()
-        if not name.endswith("-directive") and not name.startswith(("x-amz-copy-source-", "x-amz-source-"))
-    }
+    given = header_rules.directed(copy.given)
     headers = header_rules.for_copy(given, copy.head, onto_itself=True)
     headers |= {name: value for name, value in copy.sent.items() if name.startswith("x-amz-grant-")}
     headers = {name: value for name, value in headers.items() if not name.endswith("-directive")}
-    if "x-amz-tagging" not in headers:
+    if "x-amz-tagging" not in headers and copy.given.get("x-amz-tagging-directive") != "REPLACE":
         tags = _tags(copy.source, copy.given)
         if tags:
             headers["x-amz-tagging"] = tags

@@ -202,6 +202,27 @@ def for_copy(given: Mapping[str, str], source: Mapping[str, str], *, onto_itself
     return headers
 
 
+def directed(given: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a caller for a copy in parts, for which S3 knows no directives: what the caller's ask for is done.
+
+    ``x-amz-metadata-directive`` stays with ``REPLACE`` (:func:`for_copy` then takes nothing from the source). With
+    ``COPY`` the caller's own metadata are left out, as S3 does.
+    """
+    directive = given.get("x-amz-metadata-directive", "")
+    headers = {
+        name: value
+        for name, value in given.items()
+        if not name.endswith("-directive") and not name.startswith(("x-amz-copy-source-", "x-amz-source-"))
+    }
+    if directive == "COPY":
+        return {
+            name: value
+            for name, value in headers.items()
+            if name not in SYSTEM_METADATA and not name.startswith(METADATA_PREFIX)
+        }
+    return headers | ({"x-amz-metadata-directive": directive} if directive else {})
+
+
 def sets_acl(headers: Mapping[str, str]) -> bool:
     """Whether the headers set an ACL."""
     return any(name == "x-amz-acl" or name.startswith("x-amz-grant-") for name in headers)

@@ -165,7 +165,12 @@ def written_whole(
     # Cut so that it fits into a name of 255 bytes.
     temporary = os.path.join(directory, f".{os.fsdecode(os.fsencode(name)[:200])}.{secrets.token_hex(6)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(temporary, flags, 0o666), "wb", buffering=0) as file:
+    try:
+        descriptor = os.open(temporary, flags, 0o666)
+    except OSError as error:
+        error.filename = path  # the caller knows no other
+        raise
+    with open(descriptor, "wb", buffering=0) as file:
         try:
             if status is not None:
                 keep_owner(file.fileno(), status)

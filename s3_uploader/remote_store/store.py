@@ -193,7 +193,10 @@ class RemoteStore(ObjectMethods):
         return self._succeeds("copy to", *target, copy)
 
     def update_metadata(self, remote_name: RemoteName, headers: Mapping[str, object]) -> bool:
-        """Replace the metadata of an object by those in ``headers``."""
+        """Replace the metadata of an object by those in ``headers``; without any there, the object keeps its own.
+
+        ``{"x-amz-metadata-directive": "REPLACE"}`` removes all, its content type and the like included.
+        """
         return self.copy(remote_name, remote_name, headers)
 
     def delete(self, remote_name: RemoteName) -> bool:

@@ -323,6 +323,24 @@ def test_copy_in_parts(endpoint: S3Endpoint, tmp_path: Path, onto_itself: bool, 
     assert endpoint.client().list_multipart_uploads(Bucket=endpoint.bucket).get("Uploads", []) == []
 
 
+@pytest.mark.parametrize("threshold", [2**30, 2**20])
+def test_metadata_that_are_removed(moto_s3: S3Endpoint, threshold: int) -> None:
+    """Directives mean the same for a copy in one request and for one in parts; without any, all is kept."""
+    store = new_store(moto_s3, copy_threshold=threshold)
+    store.write_bytes(
+        bytes(2**20 + 1), "key", {"x-amz-meta-a": "1", "content-type": "text/x-a", "x-amz-tagging": "t=1"}
+    )
+    directives = {"x-amz-metadata-directive": "REPLACE", "x-amz-tagging-directive": "REPLACE"}
+    assert store.update_metadata("key", {})
+    assert store.exists("key") == (True, {"x-amz-meta-a": "1"})
+    client = moto_s3.client()
+    assert client.get_object_tagging(Bucket=moto_s3.bucket, Key="key")["TagSet"] == [{"Key": "t", "Value": "1"}]
+    assert store.update_metadata("key", directives)
+    assert store.exists("key") == (True, {})
+    assert client.head_object(Bucket=moto_s3.bucket, Key="key")["ContentType"] != "text/x-a"
+    assert client.get_object_tagging(Bucket=moto_s3.bucket, Key="key")["TagSet"] == []
+
+
 @pytest.mark.parametrize("is_carried_out", [False, True])
 def test_completion_of_a_copy_is_lost(
     swift_s3: S3Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_carried_out: bool

@@ -118,6 +118,7 @@ MEANINGS: dict[str, Meaning] = {
     ),
     "EntityTooLarge": Meaning(hint="The destination does not accept objects of this size."),
     "EntityTooSmall": Meaning(hint="The server requires larger parts. Raise part_size."),
+    "MetadataTooLarge": Meaning(hint="S3 takes 2 KB of metadata for an object, their names included. Shorten them."),
     "KeyTooLongError": Meaning(hint="Shorten the file's path or key_prefix."),
     "NotImplemented": Meaning(hint="The server does not support a feature that the configuration asks for."),
 }

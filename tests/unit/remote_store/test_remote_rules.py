@@ -267,6 +267,16 @@ def test_directives_of_the_caller_win() -> None:
     }
 
 
+def test_directives_of_a_copy_in_parts() -> None:
+    """S3 knows none there, so that what they ask for is done with the headers themselves."""
+    tags = {"x-amz-tagging": "a=b", "x-amz-tagging-directive": "REPLACE", "x-amz-copy-source-if-match": "e"}
+    replace = {"x-amz-metadata-directive": "REPLACE"}
+    assert headers.directed({"x-amz-meta-b": "2", **tags}) == {"x-amz-meta-b": "2", "x-amz-tagging": "a=b"}
+    assert headers.directed({"content-type": "text/x", **replace}) == {"content-type": "text/x", **replace}
+    ignored = {"x-amz-meta-b": "2", "content-type": "text/x", "x-amz-metadata-directive": "COPY"}
+    assert headers.directed({"x-amz-acl": "private", **ignored}) == {"x-amz-acl": "private"}
+
+
 def test_source_of_a_copy() -> None:
     """The key after the bucket's name; an access point's ARN has slashes of its own, so a word stands between."""
     assert source_header("bucket", "a%20b/c") == "bucket/a%20b/c"
@@ -400,6 +410,14 @@ def test_download_keeps_the_owner(tmp_path: Path) -> None:
         consume(b"new")
     status = path.stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1234, 2345, 0o600)
+
+
+def test_download_into_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    """The error names the file that was asked for, not the temporary one beside it."""
+    path = tmp_path / "none" / "file"
+    with pytest.raises(FileNotFoundError) as caught, written_whole(str(path)):
+        raise AssertionError
+    assert caught.value.filename == str(path)
 
 
 def test_download_appears_whole(tmp_path: Path) -> None:
