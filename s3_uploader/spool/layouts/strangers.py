@@ -236,6 +236,8 @@ def remedy(found: Strangers, layout: str) -> str:
     """Say what a person can do about them. A queue gets other keys by another layout."""
     leave = "name what is to stay in exclude."
     if not found.proposal:
+        if found.files == 1 and found.is_complete:
+            return f"It has the name of an unfinished file. Let its producer rename it when it is done, or {leave}"
         return f"They have names of unfinished files. Let their producer rename them when they are done, or {leave}"
     if found.proposed >= found.files and found.is_complete:
         which = "it" if found.files == 1 else f"all {found.files:,}"

@@ -91,7 +91,10 @@ MEANINGS: dict[str, Meaning] = {
     "InvalidBucketName": _all(origin=Origin.BUCKET, hint="Check the bucket's name."),
     "InvalidBucketState": _all(origin=Origin.BUCKET, hint="Check the state of the bucket."),
     "PermanentRedirect": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
-    "AuthorizationHeaderMalformed": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
+    "AuthorizationHeaderMalformed": _all(
+        origin=Origin.BUCKET,
+        hint="Check AWS_ACCESS_KEY_ID, which may hold the secret key, and set region to the region of the bucket.",
+    ),
     "Redirect": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
     "TemporaryRedirect": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),
     "IncorrectEndpoint": _all(origin=Origin.BUCKET, hint="Set region to the region of the bucket."),

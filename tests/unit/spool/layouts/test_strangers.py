@@ -154,6 +154,14 @@ def test_what_a_person_reads(tmp_path: Path) -> None:
     assert f"To ship all 2, set {found.proposal} in the configuration;" in remedy(found, "dated")
 
 
+@pytest.mark.parametrize(("names", "begins"), [(["a~"], "It has the name of an"), (["a~", "b.tmp"], "They have names")])
+def test_names_of_unfinished_files(tmp_path: Path, names: list[str], begins: str) -> None:
+    """No layout takes them; one of them is spoken of as one."""
+    for name in names:
+        write(tmp_path / name)
+    assert remedy(strangers(tmp_path, layout="tree"), "tree").startswith(begins)
+
+
 def test_what_a_change_of_a_queue_means(tmp_path: Path) -> None:
     """With another layout the files of a queue would get other keys; who is told of it is told that too."""
     write(tmp_path / "a/x")

@@ -51,6 +51,18 @@ def test_what_an_error_means(code: str, status: int, retryable: bool, scope: Sco
     assert error.message == f"An error occurred ({code}) when calling the PutObject operation: It's <so>"
 
 
+def test_a_malformed_authorization() -> None:
+    """With a region in the answer the region was wrong; without one it is the key, such as a secret with a slash."""
+    named, unnamed = (
+        s3_errors.answered(
+            answer("AuthorizationHeaderMalformed", extra=extra), "PutObject", now=0, proven_useful=False
+        ).error.hint
+        for extra in ("<Region>eu-west-1</Region>", "")
+    )
+    assert named == "The bucket is in eu-west-1: set region to that."
+    assert "AWS_ACCESS_KEY_ID, which may hold the secret key" in unnamed
+
+
 def test_an_answer_without_a_document_is_named_by_its_status() -> None:
     """HEAD has no body; botocore then takes the status for the code."""
     error = s3_errors.answered(Answer(status=403, headers={}), "HeadObject", now=0, proven_useful=True).error
