@@ -315,7 +315,9 @@ def refuse_shared(loaded: list[Named], *, follow_links: bool = True) -> None:
 
 
 def _conflict(found: Sequence[Shared]) -> ConfigError:
-    return ConfigError(os.path.dirname(min(found[0].paths)), [each.sentence for each in found])
+    places = {os.path.dirname(path) or os.curdir for each in found for path in each.paths}
+    source = places.pop() if len(places) == 1 else "the configurations"
+    return ConfigError(source, [each.sentence for each in found])
 
 
 def _shared(loaded: Sequence[Named], *, follow_links: bool = True) -> list[Shared]:

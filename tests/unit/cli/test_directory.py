@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, files_of, run_all
+from s3_uploader.cli.directory import AT_ONCE, Named, each, files_in, files_of, refuse_shared, run_all
 from s3_uploader.cli.frame import FileOptions, load
-from s3_uploader.core.errors import UsageProblem
+from s3_uploader.core.errors import ConfigError, UsageProblem
 
 MANY = 3 * AT_ONCE
 
@@ -135,6 +135,23 @@ def test_a_check_tells_what_a_run_of_all_refuses(tmp_path: Path, capsys: pytest.
     capsys.readouterr()
     assert each(str(tmp_path), FileOptions(), lambda path, options: 0, are_run_together=True) == 2
     assert "base_dir: attic.json and kitchen.json have the same path, /spool/attic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [(("a.json", "b.json"), "."), (("d/a.json", "d/b.json"), "d"), (("a.json", "d/b.json"), "the configurations")],
+)
+def test_where_files_are_that_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, str], named: str
+) -> None:
+    """The message begins with their directory, or speaks of all of them if they lie in several."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d").mkdir()
+    for name in given:
+        Path(name).write_text(json.dumps({"base_dir": "/spool", "bucket": "readings"}))
+    with pytest.raises(ConfigError) as raised:
+        refuse_shared([Named(name, load(name, FileOptions()), name) for name in given])
+    assert raised.value.source == named
 
 
 def test_a_named_pipe_is_no_configuration(tmp_path: Path) -> None:
