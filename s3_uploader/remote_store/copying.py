@@ -14,7 +14,7 @@ from s3_uploader.remote_store import copy_requests, documents
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Asked, Bucket
 from s3_uploader.remote_store.errors import RemoteStoreError
-from s3_uploader.remote_store.reading import Progress, headers_of, length_of, path_of, refuse_taken
+from s3_uploader.remote_store.reading import Progress, headers_of, length_of, path_of, refuse_unmet
 from s3_uploader.stores.s3 import multipart_requests, requests
 from s3_uploader.stores.s3.checksums import clean_etag, etag_is_md5, strong_etag
 from s3_uploader.stores.s3.client import S3Client
@@ -84,7 +84,7 @@ def copy_object(
         raise RemoteStoreError(
             f"{here.address} does not meet the condition {unmet}.", status=412, code="PreconditionFailed"
         )
-    refuse_taken(there.bucket, there.key, headers)
+    refuse_unmet(there.bucket, there.key, headers)
     onto_itself = (here.bucket.name, here.key) == (there.bucket.name, there.key)
     sent = header_rules.for_copy(headers, head, onto_itself=onto_itself)
     if onto_itself and not header_rules.sets_acl(headers):

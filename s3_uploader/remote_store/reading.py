@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.text import is_number, shown_name
+from s3_uploader.core.text import is_number, quoted, shown_name
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Asked, Bucket
 from s3_uploader.remote_store.errors import ObjectChanged, ObjectNotFound, RemoteStoreError
@@ -91,21 +91,29 @@ def answer_about(bucket: Bucket, key: str, path: str, given: Mapping[str, str] =
     return answer
 
 
-def refuse_taken(bucket: Bucket, key: str, given: Mapping[str, str]) -> None:
-    """Look before a write that is to replace nothing: many servers ignore its condition, and do not say so.
+def refuse_unmet(bucket: Bucket, key: str, given: Mapping[str, str]) -> None:
+    """Look before a write with a condition on the object there: many servers ignore such conditions, and do not say so.
 
-    Where the look is refused, the condition decides alone.
+    Where the look is refused or finds no object, the condition decides alone.
 
     :param given: headers of the write.
-    :raises RemoteStoreError: if the object exists.
+    :raises RemoteStoreError: if the object is there and was not to be replaced, or has another ETag than ``If-Match``.
     """
-    if given.get("if-none-match", "").strip() != "*" or bucket.capabilities.trusted:
+    is_to_be_new, wanted = given.get("if-none-match", "").strip() == "*", given.get("if-match", "").strip()
+    if not (is_to_be_new or wanted) or bucket.capabilities.trusted:
         return
     request = requests.head_object(key, path_of(key), checksums=False)
     request.headers.update(header_rules.for_part(given))
-    if bucket.ask(request, expected=_TELLS_NOTHING).status < 300:
+    answer = bucket.ask(request, expected=_TELLS_NOTHING)
+    if answer.status >= 300:
+        return
+    etag = strong_etag(clean_etag(answer.headers.get("etag", "")))
+    unmet = "exists already" if is_to_be_new else ""
+    if etag and wanted not in ("", "*") and etag not in (strong_etag(clean_etag(each)) for each in wanted.split(",")):
+        unmet = f"has the ETag {quoted(etag)} now, which is not that of If-Match"
+    if unmet:
         address = shown_name(bucket.address(key))
-        raise RemoteStoreError(f"{address} exists already.", status=412, code="PreconditionFailed")
+        raise RemoteStoreError(f"{address} {unmet}.", status=412, code="PreconditionFailed")
 
 
 def headers_of(bucket: Bucket, key: str, path: str, given: Mapping[str, str] = _NO_HEADERS) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Bucket
 from s3_uploader.remote_store.errors import RemoteStoreError
 from s3_uploader.remote_store.local_files import Readable
-from s3_uploader.remote_store.reading import Progress, refuse_taken
+from s3_uploader.remote_store.reading import Progress, refuse_unmet
 from s3_uploader.remote_store.translation import from_store_error
 from s3_uploader.remote_store.uploads import PlainMultipart, PlainSingle, multipart, single
 from s3_uploader.stores.base import Source
@@ -92,7 +92,7 @@ def write_object(
 
     :raises RemoteStoreError: if the object was not stored, or its content is not proven.
     """
-    refuse_taken(bucket, key, headers)
+    refuse_unmet(bucket, key, headers)
     large = source.size > multipart_threshold
     if large and "content-md5" in headers:
         headers = _verified(source, headers)
@@ -111,7 +111,7 @@ def write_bytes(bucket: Bucket, key: str, data: bytes, headers: Mapping[str, str
 
     :raises RemoteStoreError: if the object was not stored, or its content is not proven.
     """
-    refuse_taken(bucket, key, headers)
+    refuse_unmet(bucket, key, headers)
     try:
         upload = single(bucket, key, Source(-1, len(data)), headers)
     except StoreError as error:

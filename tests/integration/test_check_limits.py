@@ -144,7 +144,7 @@ def test_ftp(tmp_path: Path, command: str, how: Callable[[OddSession], None], li
 
 
 def test_ftp_with_late_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that answers late each time passes: the time of a step is for one finding, not for several."""
+    """A server that answers late each time passes: the time of a step is for one answer, not for several."""
     say = OddSession.say
     transfers = []
 
@@ -157,7 +157,7 @@ def test_ftp_with_late_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(OddSession, "say", say_late)
     with odd_ftp_server(tmp_path, Oddities()) as server:
-        assert not errors(new_ftp_store(server).check(now=time.time(), limits=CheckLimits(2.7)))
+        assert not errors(new_ftp_store(server).check(now=time.time(), limits=CheckLimits(1.5)))
         assert len(transfers) == 8
 
 

@@ -19,7 +19,7 @@ import s3_uploader as s3
 from tests.integration.remote_support import connect
 from tests.integration.s3_support import own_threads
 from tests.servers.base import S3Endpoint
-from tests.servers.dialects import WEAK
+from tests.servers.dialects import WEAK, Dialect
 from tests.servers.fault_script import error, no_proof
 from tests.servers.fault_server import FaultServer
 from tests.servers.fixtures import *  # noqa: F403
@@ -150,6 +150,25 @@ def test_nothing_is_replaced_where_the_server_ignores_conditions(make_fault_serv
     assert store.copy("source", "other", condition)
     store.write_bytes(b"second", "new")
     assert server.endpoint.read("new") == b"second"
+
+
+@pytest.mark.parametrize("dialect", [WEAK, None])
+def test_only_a_certain_object_is_replaced(make_fault_server: MakeFaultServer, dialect: Dialect | None) -> None:
+    """What is to replace one object replaces no other one, also on servers that ignore conditions."""
+    server = make_fault_server() if dialect is None else make_fault_server(dialect=dialect)
+    store = new_store(server.endpoint)
+    first = store.write_bytes(b"first", "key").etag
+    store.write_bytes(b"source", "source")
+    store.write_bytes(b"second", "key", {"If-Match": f'"{first}"'})
+    for content in (b"third", LARGE):
+        with pytest.raises(s3.RemoteStoreError) as caught:
+            store.write_bytes(content, "key", {"If-Match": f'"{first}"'})
+        assert (caught.value.status, caught.value.code) == (412, "PreconditionFailed")
+    assert not store.copy("source", "key", {"If-Match": f'"{first}"'})
+    assert server.endpoint.read("key") == b"second"
+    second = store.stat("key").etag
+    store.write_bytes(b"fourth", "key", {"If-Match": f'"{first}", "{second}"'} if dialect else {"If-Match": second})
+    assert server.endpoint.read("key") == b"fourth"
 
 
 @pytest.mark.parametrize("refusal", ["AccessDenied", "MethodNotAllowed", "NotImplemented"])

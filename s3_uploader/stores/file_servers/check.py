@@ -96,7 +96,7 @@ def check_file_server(
     begun = time.monotonic()
     steps = Steps(limits)
     try:
-        session = connect(steps.remaining)
+        session = steps.session = connect(steps.remaining)
     except (Refused, Lost) as error:
         problem = login_error(error)
         return [Finding(Severity.ERROR, server, problem.message, problem.hint or "Nothing can be shipped there.")]

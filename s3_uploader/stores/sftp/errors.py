@@ -74,7 +74,8 @@ class Refused(base.Refused):
     @property
     def may_be_of_all(self) -> bool:
         """A permission is missing, or the server has no more specific status."""
-        return self.code in (PERMISSION_DENIED, FAILURE) and self.request in ("open", "mkdir")
+        is_look = self.request == "stat" and self.code == PERMISSION_DENIED
+        return is_look or (self.code in (PERMISSION_DENIED, FAILURE) and self.request in ("open", "mkdir"))
 
     @property
     def is_of_a_directory(self) -> bool:

@@ -79,3 +79,12 @@ def test_a_problem_of_the_login_comes_out_as_it_is() -> None:
     """What was found out at the login has its own words."""
     problem = StoreError("The key is not known.", code="HostKeyUnknown", scope=Scope.DESTINATION)
     assert login_error(LoginRefused(problem), server="h:22", user="u", path="p") is problem
+
+
+@pytest.mark.parametrize(
+    ("code", "request_name", "may_be"),
+    [(3, "stat", True), (3, "open", True), (4, "mkdir", True), (4, "stat", False), (3, "rename", False)],
+)
+def test_what_may_be_of_every_file(code: int, request_name: str, may_be: bool) -> None:
+    """Where nothing may even be looked at, it is tried whether anything can be written there at all."""
+    assert Refused(code, "no", request_name).may_be_of_all is may_be
