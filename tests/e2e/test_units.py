@@ -345,6 +345,33 @@ def test_no_keys(machine: Machine) -> None:
     assert "Unable to locate credentials" in machine.systemd.services_log
 
 
+def test_the_templates_of_the_package_let_a_run_do_all_it_does(machine: Machine) -> None:
+    """A system call that the template refuses is an error to the run, and does not kill it: it tries to keep owners."""
+    template = (DEBIAN / "units" / "s3-uploader@.service").read_text()
+    # This command may lie in a temporary directory, or in the home of root.
+    for packaged, here in (("/usr/bin/s3-uploader-cli", str(COMMAND)), ("=s3-uploader\nState", "=root\nState"),
+                           ("PrivateTmp=yes\n", "")):  # fmt: skip
+        assert packaged in template
+        template = template.replace(packaged, here)
+    machine.write("/etc/systemd/system/s3-uploader@.service", template)
+    machine.systemd.inside("mkdir", "/srv/larder")
+    settings = {
+        "base_dir": "/srv/larder/spool",
+        "claim_dir": "/srv/larder/working",
+        "metrics_file": "/srv/larder/spool.prom",
+        "key_prefix": "larder/",
+    }
+    machine.configure("larder", **settings)
+    machine.systemd.inside("systemctl", "daemon-reload")
+    machine.spool("/srv/larder/spool")
+    machine.run("s3-uploader@larder.service")
+    assert f"larder/{KEY}" in machine.server.objects()
+    machine.run("s3-uploader@larder.service")
+    assert machine.files("/srv/larder") == ["/srv/larder/spool.prom"]
+    for each in (DEBIAN / "units").glob("*.service"):
+        assert "\nSystemCallErrorNumber=EPERM\n" in each.read_text()
+
+
 def test_a_removed_package_leaves_nothing_running(machine: Machine) -> None:
     """The package stops what its templates have started when it is removed, and not when it is upgraded."""
     for template in (DEBIAN / "units").iterdir():
