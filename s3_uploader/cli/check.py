@@ -55,7 +55,7 @@ def check(config_file: str, options: CheckOptions) -> int:
             if removes:
                 refuse_read_only(place.root)
             refuse_planted(place.root.descriptor, base_dir=configuration.base_dir)
-            local += check_spool(place.root, layout=configuration.layout)
+            local += check_spool(place.root, layout=configuration.layout, removes=removes)
             local += check_files(place.root, place.layout, removes=removes, monotonic=time.monotonic)
             local += check_layout(
                 place.root,

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, TextIO
 
+from s3_uploader.core.attributes import keep_mode, keep_owner
+
 _RESERVE = 48
 """Reserved for the ledger, the spool's directories, the streams and libraries."""
 _ENOUGH = 65536
@@ -182,13 +184,6 @@ def _becomes_writable(descriptor: int, seconds: float) -> bool:
     return bool(wanted.poll(seconds * 1000))
 
 
-def keep_owner(descriptor: int, status: os.stat_result) -> None:
-    """Give a new file owner and group of the one whose place it takes, as far as this user may."""
-    with contextlib.suppress(OSError):
-        os.fchown(descriptor, -1, status.st_gid)
-        os.fchown(descriptor, status.st_uid, -1)
-
-
 def unnamed_file(data: bytes) -> BinaryIO:
     """Return an open file without a name that holds ``data``, for the caller to close.
 
@@ -271,9 +266,9 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | No
         with os.fdopen(descriptor, "wb") as file:
             if mode is None and before is not None:
                 keep_owner(descriptor, before)
-                os.fchmod(descriptor, before.st_mode & 0o777)
+                keep_mode(descriptor, before.st_mode & 0o777)
             elif mode is not None:
-                os.fchmod(descriptor, mode)
+                keep_mode(descriptor, mode)
             file.write(data)
             file.flush()
             if durable:

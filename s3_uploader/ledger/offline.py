@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 
+from s3_uploader.core.attributes import keep_mode
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.files import insist_on_file, sync_directory, try_flock
 from s3_uploader.core.text import shown_name
@@ -109,9 +110,11 @@ def put_in_place(built: str, path: str) -> None:
         try:
             with contextlib.suppress(FileNotFoundError):
                 before = os.stat(path)
-                if os.geteuid() == 0:
+                made = os.fstat(descriptor)
+                # Where owners belong to the mount (FAT, SMB), not even root may set one.
+                if os.geteuid() == 0 and (made.st_uid, made.st_gid) != (before.st_uid, before.st_gid):
                     os.fchown(descriptor, before.st_uid, before.st_gid)
-                os.fchmod(descriptor, before.st_mode & 0o777)
+                keep_mode(descriptor, before.st_mode & 0o777)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

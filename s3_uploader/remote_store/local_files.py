@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, TypeAlias
 
-from s3_uploader.core.files import keep_owner, sync_directory, write_all
+from s3_uploader.core.attributes import keep_mode, keep_owner
+from s3_uploader.core.files import sync_directory, write_all
 
 LocalName: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 """The path of a local file, as ``open()`` takes it."""
@@ -174,7 +175,7 @@ def written_whole(
         try:
             if status is not None:
                 keep_owner(file.fileno(), status)
-                os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
+                keep_mode(file.fileno(), stat.S_IMODE(status.st_mode))
             yield functools.partial(write_all, file.fileno())
             status = os.fstat(file.fileno())
             os.rename(temporary, path)

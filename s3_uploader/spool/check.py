@@ -19,7 +19,7 @@ from s3_uploader.spool.layouts.strangers import EXAMPLES, FORMS, in_words, look_
 from s3_uploader.spool.mounts import foreign_file_system
 from s3_uploader.spool.open_file import OpenFile, Removable, is_being_written, open_candidate, why_sealed
 from s3_uploader.spool.probe import CONTENT, probe_in
-from s3_uploader.spool.root import Names, SpoolRoot, is_hidden
+from s3_uploader.spool.root import Names, SpoolRoot, is_hidden, taken_name
 
 _PROBE = ".s3-uploader-check"
 _SCAN_SECONDS = 3.0
@@ -28,8 +28,11 @@ _MOST_FILES = 100_000
 _MOST_STRANGERS = 5000
 
 
-def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
-    """Check that files can be removed from the spool, and that writers can be detected there."""
+def check_spool(root: SpoolRoot, *, layout: str, removes: bool = True) -> list[Finding]:
+    """Check that files can be removed from the spool, and that writers can be detected there.
+
+    :param removes: a run removes or moves what it has shipped.
+    """
     sealed = why_sealed(root.descriptor)
     if sealed is not None:
         # A test file could not be removed again.
@@ -66,7 +69,11 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
     finally:
         if writer >= 0:
             os.close(writer)
-        os.unlink(name, dir_fd=root.descriptor)
+        obstacle = _remove_in_two_steps(root, name)
+    if obstacle:
+        hint = "No file could be removed after its upload. Let the user that runs this program rename and remove files."
+        severity = Severity.ERROR if removes else Severity.WARNING
+        findings = [Finding(severity, "spool", obstacle, hint)]
     elsewhere = foreign_file_system(root.descriptor)
     if elsewhere:
         findings.append(_unseen(elsewhere))
@@ -84,6 +91,25 @@ def check_spool(root: SpoolRoot, *, layout: str) -> list[Finding]:
             )
         )
     return findings
+
+
+def _remove_in_two_steps(root: SpoolRoot, name: str) -> str:
+    """Remove a test file as a run does, with a rename first; returns what is wrong, or an empty text."""
+    there, step = root.descriptor, "renamed"
+    private = taken_name(name) or name
+    try:
+        try:
+            os.rename(name, private, src_dir_fd=there, dst_dir_fd=there)
+            name, step = private, "removed"
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        os.unlink(name, dir_fd=there)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=there)
+        return f"the test file {name} in {root.base_dir} cannot be {step}: {error.strerror}."
+    return ""
 
 
 def check_files(root: SpoolRoot, scanned: Layout, *, removes: bool, monotonic: Callable[[], float]) -> list[Finding]:

@@ -8,7 +8,8 @@ import hashlib
 import os
 from collections.abc import Callable
 
-from s3_uploader.core.files import keep_owner, sync_directory, write_all
+from s3_uploader.core.attributes import keep_mode, keep_owner, keep_times
+from s3_uploader.core.files import sync_directory, write_all
 from s3_uploader.core.model import Left
 from s3_uploader.core.renaming import rename_without_replacing
 from s3_uploader.spool.open_file import OpenFile
@@ -168,8 +169,8 @@ def _copy_into(file: OpenFile, target: int, why_not: Callable[[], Left | None]) 
                 raise ChangedWhileCopied(reason)
             raise OSError(errno.EIO, "it changed while it was copied")
         keep_owner(copy, status)
-        os.fchmod(copy, status.st_mode & 0o777)  # the umask has taken some
-        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+        keep_mode(copy, status.st_mode & 0o777)  # the umask has taken some
+        keep_times(copy, status)
         os.fsync(copy)
     except BaseException:
         os.unlink(temporary, dir_fd=target)

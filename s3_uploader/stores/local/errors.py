@@ -28,7 +28,8 @@ _KEY_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 def name_of_another(address: str) -> NameTaken:
     """The error of a name, be it that of a directory, that the file system takes for another one."""
     return NameTaken(
-        f"{address} is another name to this file system: it folds case, or drops the dots at the end.",
+        f"{address} is another name to this file system: it folds case, "
+        "takes both ways to write an accent for one, or drops the dots at the end.",
         hint="Rename the file, or the directory on its path, or archive to a file system that keeps the names.",
     )
 

@@ -70,27 +70,39 @@ def move_without_replacing(directory: int, old: str, new: str) -> bool:
 
 
 def has_another_name(directory: int, name: str, *, temporary: str) -> bool:
-    """Whether the file found under ``name`` really has another name, because the file system folds case (FAT, SMB).
+    """Whether the file found under ``name`` really has another name.
+
+    The file system may fold case (FAT, SMB), or take the two ways to write an accent for one (ZFS, HFS+).
 
     :param temporary: the name of an existing file, with lower-case letters. A lookup of it in capitals shows whether
         the file system folds case at all; only then is the directory read.
     """
-    return _is_in_other_case(directory, temporary) and name not in os.listdir(directory)
+    is_folded = _is_also(directory, temporary, temporary.swapcase()) or _is_in_other_accents(directory, name)
+    return is_folded and name not in os.listdir(directory)
 
 
-def is_found_only(directory: int, name: str) -> bool:
+def is_found_only(directory: int, name: str, *, accents: bool = False) -> bool:
     """Whether what is found under a name, such as the caller has just made, has another name in truth.
 
     FAT and SMB fold case and drop dots and spaces at the end, and FAT finds a file by its short name (``NAME~1``) too.
     The directory is read only where one of these is possible.
+
+    :param accents: another way to write accents counts, too. HFS+ changes every such name, also of a single file.
     """
-    if name[-1] not in ". " and "~" not in name and not _is_in_other_case(directory, name):
+    is_folded = name[-1] in ". " or "~" in name or _is_also(directory, name, name.swapcase())
+    is_folded = is_folded or (accents and _is_in_other_accents(directory, name))
+    return is_folded and name not in os.listdir(directory)
+
+
+def _is_in_other_accents(directory: int, name: str) -> bool:
+    if name.isascii():
         return False
-    return name not in os.listdir(directory)
+    import unicodedata  # rarely needed
+
+    return any(_is_also(directory, name, unicodedata.normalize(form, name)) for form in ("NFC", "NFD"))
 
 
-def _is_in_other_case(directory: int, name: str) -> bool:
-    other = name.swapcase()
+def _is_also(directory: int, name: str, other: str) -> bool:
     if other == name:
         return False
     try:

@@ -28,7 +28,7 @@ from concurrent.futures import Future
 from s3_uploader.core.errors import ConflictError, Scope, StoreError
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS, sync_directory
 from s3_uploader.core.findings import Finding
-from s3_uploader.core.model import Receipt
+from s3_uploader.core.model import OnConflict, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
@@ -66,7 +66,7 @@ class LocalStore:
         self._key_prefixes = key_prefixes
         self._root: int | None = None
         self._workers: Workers | None = None
-        self._real_names: set[tuple[str, ...]] = set()
+        self._real_names: set[tuple[bool, tuple[str, ...]]] = set()
         self._short_of_descriptors = threading.Lock()
 
     def open(self) -> None:
@@ -183,7 +183,8 @@ class LocalStore:
     def _copy(self, task: UploadTask, key: str, source: Source, options: PutOptions, replaces: str) -> Receipt:
         segments = path_segments(key)
         with task.reading_source():
-            directory = self._open_directory(segments[:-1], key)
+            replaces_any = options.on_conflict is OnConflict.OVERWRITE
+            directory = self._open_directory(segments[:-1], key, replaces=replaces_any)
             try:
                 return FileCopy(
                     task, directory, key, source, options, replaces, address=shown_name(self.address(key))
@@ -207,7 +208,7 @@ class LocalStore:
                 hint="Mount the file system that belongs there.",
             )
 
-    def _enter(self, directory: int, path: tuple[str, ...], key: str) -> int:
+    def _enter(self, directory: int, path: tuple[str, ...], key: str, *, replaces: bool) -> int:
         """Open the last directory of a path in the one before it."""
         name = path[-1]
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -218,19 +219,22 @@ class LocalStore:
                 os.mkdir(name, dir_fd=directory)
             sync_directory(directory)
             below = os.open(name, flags, dir_fd=directory)
-        if path not in self._real_names:
+        if (replaces, path) not in self._real_names:
             try:
-                if is_found_only(directory, name):
+                if is_found_only(directory, name, accents=replaces):
                     raise name_of_another(shown_name(self.address(key)))
             except (OSError, StoreError):
                 os.close(below)
                 raise
             if len(self._real_names) < _MOST_REMEMBERED:
-                self._real_names.add(path)
+                self._real_names.add((replaces, path))
         return below
 
-    def _open_directory(self, names: list[str], key: str) -> int:
-        """Open the directory below the root, without following a link. It is created if it is missing."""
+    def _open_directory(self, names: list[str], key: str, *, replaces: bool) -> int:
+        """Open the directory below the root, without following a link. It is created if it is missing.
+
+        :param replaces: a file with the key may be replaced, so it must not be one of another directory.
+        """
         assert self._root is not None
         self._refuse_another_root(self._root)
         for _ in range(10):
@@ -238,7 +242,7 @@ class LocalStore:
             try:
                 for number in range(len(names)):
                     name = names[number]
-                    below = self._enter(current, tuple(names[: number + 1]), key)
+                    below = self._enter(current, tuple(names[: number + 1]), key, replaces=replaces)
                     os.close(current)
                     current = below
             except FileNotFoundError:

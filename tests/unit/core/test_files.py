@@ -133,6 +133,20 @@ class TestReplaceFile:
         replace_file(str(path), b"new", mode=None)
         assert (path.read_text(), stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == ("new", mode, group)
 
+    @pytest.mark.parametrize("mode", [None, 0o600, 0o644])
+    def test_permissions_that_belong_to_the_mount(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int | None
+    ) -> None:
+        """On FAT or SMB, where nobody but the owner of all files may set them, a file is replaced all the same."""
+
+        def refuse(descriptor: int, mode: int) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "fchmod", refuse)
+        for content in (b"first", b"second"):
+            replace_file(str(tmp_path / "x"), content, mode=mode)
+            assert (tmp_path / "x").read_bytes() == content
+
 
 def test_names_of_open_files(tmp_path: Path) -> None:
     """A name below /proc leads to what a process has open, directly or by links; other names do not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import closing
@@ -93,6 +94,19 @@ def test_who_opens_it_next_writes_as_before(filled: str) -> None:
         assert sum(1 for _ in ledger.history()) == 11
         assert ledger.recall("identity", now=NOW, max_age=float("inf")) == identity
     assert sorted(name for name in os.listdir(os.path.dirname(filled)) if "ledger.new" in name) == []
+
+
+def test_owners_that_belong_to_the_mount(filled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On FAT or SMB, where not even root may set owner and permissions, a ledger is compacted all the same."""
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for name in ("fchown", "fchmod"):
+        monkeypatch.setattr(os, name, refuse)
+    compact(filled, Limits(history_days=400, history_max_files=10), clock=lambda: AT)
+    with Ledger.open_readonly(filled) as ledger:
+        assert sum(1 for _ in ledger.history()) == 10
 
 
 def test_a_ledger_that_was_only_begun(path: str) -> None:

@@ -208,7 +208,7 @@ class TestRemove:
         assert (tmp_path / "outside/x").exists()
 
     @pytest.mark.parametrize("replaced", [False, True])
-    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG])
     def test_no_room_for_a_private_name(
         self,
         spool: Path,
@@ -218,7 +218,7 @@ class TestRemove:
         number: int,
         replaced: bool,
     ) -> None:
-        """On a full disk, or at a quota, the file is removed under its own name, after the same check."""
+        """On a full disk, at a quota, or where names are shorter, it is removed by its own name, after that check."""
         path = write(spool / "a/x", "shipped")
         file = opened("a/x")
         new = write(spool / "new", "next")
@@ -677,7 +677,23 @@ class TestMoveToAnotherFileSystem:
         after = (tmp_path / "done/x").stat()
         assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
-    @pytest.mark.parametrize("step", ["write", "fsync", "utime"])
+    @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
+    def test_rights_that_belong_to_the_mount(
+        self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        """Where owner, permissions and times are not this user's to set (exFAT, SMB), a file is moved all the same."""
+        write(spool / "x", "content")
+        file = opened("x")
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        for name in ("fchown", "fchmod", "utime"):
+            monkeypatch.setattr(os, name, refuse)
+        assert move(root, file, MoveTarget(str(tmp_path / "done"))) == (None, f"{tmp_path}/done/x")
+        assert (tmp_path / "done/x").read_text() == "content"
+
+    @pytest.mark.parametrize("step", ["write", "fsync", "fchmod", "utime"])
     def test_failure(
         self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:

@@ -277,6 +277,43 @@ def test_a_directory_of_another_name_is_refused(
     assert files(archive) == {"2026/hall/a": b"of the hall", "2026/hall/b": b"beside it", "2026/HALL/a": b"other"}
 
 
+def test_a_file_with_other_accents_is_not_replaced(store: LocalStore, archive: Path, tmp_path: Path) -> None:
+    """Where the file system takes both ways to write an accent for one, ``overwrite`` replaces the same name only."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    put(store, tmp_path, composed, b"first")
+    os.link(archive / composed, archive / decomposed)  # as such a file system finds it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "listdir", lambda directory: [composed])
+        with pytest.raises(NameTaken, match="accent"):
+            put(store, tmp_path, decomposed, b"another", on_conflict=OnConflict.OVERWRITE)
+        assert (archive / composed).read_bytes() == b"first"
+        put(store, tmp_path, composed, b"second", on_conflict=OnConflict.OVERWRITE)
+    assert (archive / composed).read_bytes() == b"second"
+
+
+def test_a_directory_with_other_accents(store: LocalStore, archive: Path, tmp_path: Path) -> None:
+    """The files below two such directories do not replace one another; where nothing is replaced both are one."""
+    composed, decomposed = "\ud55c", "\u1112\u1161\u11ab"
+    put(store, tmp_path, f"{composed}/a", b"first")
+    (archive / decomposed).symlink_to(composed)
+    real = os.stat
+
+    def alike(path: int | str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
+        """Find a directory under both names."""
+        found = path.replace(decomposed, composed) if dir_fd is not None and isinstance(path, str) else path
+        return real(found, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "O_NOFOLLOW", 0)
+        patch.setattr(os, "stat", alike)
+        patch.setattr(os, "listdir", lambda directory: [composed])
+        put(store, tmp_path, f"{decomposed}/b", b"beside it")
+        with pytest.raises(NameTaken, match="accent"):
+            put(store, tmp_path, f"{decomposed}/a", b"other", on_conflict=OnConflict.OVERWRITE)
+    assert (archive / composed / "a").read_bytes() == b"first"
+    assert (archive / composed / "b").read_bytes() == b"beside it"
+
+
 def test_conflict_keeps_both(store: LocalStore, archive: Path, tmp_path: Path) -> None:
     """With ``keep-both`` other content is stored under a key derived from it, and is recognised there the next time."""
     put(store, tmp_path, "a/b.dat", b"first")
