@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, TextIO
 
-from s3_uploader.core.attributes import keep_mode, keep_owner
-
 _RESERVE = 48
 """Reserved for the ledger, the spool's directories, the streams and libraries."""
 _ENOUGH = 65536
@@ -265,9 +263,13 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | No
     try:
         with os.fdopen(descriptor, "wb") as file:
             if mode is None and before is not None:
+                from s3_uploader.core.attributes import keep_mode, keep_owner
+
                 keep_owner(descriptor, before)
                 keep_mode(descriptor, before.st_mode & 0o777)
-            elif mode is not None:
+            elif mode is not None and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+                from s3_uploader.core.attributes import keep_mode
+
                 keep_mode(descriptor, mode)
             file.write(data)
             file.flush()

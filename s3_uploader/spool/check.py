@@ -56,7 +56,7 @@ def check_spool(root: SpoolRoot, *, layout: str, removes: bool = True) -> list[F
                 ),
             )
         ]
-    findings = [Finding(Severity.OK, "spool", f"{root.base_dir} can be read and written (layout {layout}).")]
+    finding = Finding(Severity.OK, "spool", f"{root.base_dir} can be read and written (layout {layout}).")
     try:
         reader = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root.descriptor)
         try:
@@ -72,25 +72,24 @@ def check_spool(root: SpoolRoot, *, layout: str, removes: bool = True) -> list[F
         obstacle = _remove_in_two_steps(root, name)
     if obstacle:
         hint = "No file could be removed after its upload. Let the user that runs this program rename and remove files."
-        severity = Severity.ERROR if removes else Severity.WARNING
-        findings = [Finding(severity, "spool", obstacle, hint)]
+        finding = Finding(Severity.ERROR if removes else Severity.WARNING, "spool", obstacle, hint)
+    return [finding, _writers(root, are_seen=while_open is True and after is False)]
+
+
+def _writers(root: SpoolRoot, *, are_seen: bool) -> Finding:
     elsewhere = foreign_file_system(root.descriptor)
     if elsewhere:
-        findings.append(_unseen(elsewhere))
-    elif while_open is True and after is False:
-        findings.append(Finding(Severity.OK, "writers", "a file that is still open for writing is detected."))
-    else:
-        findings.append(
-            Finding(
-                Severity.WARNING,
-                "writers",
-                "this file system does not show whether a file is open for writing.",
-                "Files are still held back by their age and compared before and after the upload; a producer that "
-                "pauses longer than settle_seconds in the middle of a file may have it shipped in two versions. Raise "
-                "settle_seconds above its longest pause, or let it write elsewhere and rename into the spool.",
-            )
-        )
-    return findings
+        return _unseen(elsewhere)
+    if are_seen:
+        return Finding(Severity.OK, "writers", "a file that is still open for writing is detected.")
+    return Finding(
+        Severity.WARNING,
+        "writers",
+        "this file system does not show whether a file is open for writing.",
+        "Files are still held back by their age and compared before and after the upload; a producer that "
+        "pauses longer than settle_seconds in the middle of a file may have it shipped in two versions. Raise "
+        "settle_seconds above its longest pause, or let it write elsewhere and rename into the spool.",
+    )
 
 
 def _remove_in_two_steps(root: SpoolRoot, name: str) -> str:

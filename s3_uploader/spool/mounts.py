@@ -13,6 +13,7 @@ So each directory is asked for on a thread first.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -308,6 +309,16 @@ def refuse_read_only(root: SpoolRoot) -> None:
             hint="Mount it writable (a disk with errors is made read-only: `dmesg` shows them), or set "
             "on_success to keep.",
         )
+
+
+def takes_no_file(directory: int) -> bool:
+    """Whether a part of a file system is read-only, which its flags do not say (a snapshot of btrfs)."""
+    try:
+        # A file that never has a name.
+        os.close(os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=directory))
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False
 
 
 def _name(directory: Directory) -> str:

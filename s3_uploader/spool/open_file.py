@@ -27,7 +27,7 @@ from s3_uploader.core.control import start_thread
 from s3_uploader.core.files import close_quietly
 from s3_uploader.core.model import NOT_JSON, Candidate, Fingerprint, Left
 from s3_uploader.core.procfs import file_system_of, has_capability
-from s3_uploader.spool.mounts import foreign_file_system
+from s3_uploader.spool.mounts import foreign_file_system, takes_no_file
 from s3_uploader.spool.root import Names, SpoolRoot, why_not_opened
 
 LONG_AGO_SECONDS = 60.0
@@ -299,7 +299,7 @@ def _obstacle_in(directory: int) -> tuple[Reason | None, bool]:
     """Find out why nothing can be removed from a directory, and whether at least this user's own files can be."""
     # Asks for the effective user, and knows of read-only mounts and of what chattr has made immutable.
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory, effective_ids=True):
-        if os.fstatvfs(directory).f_flag & os.ST_RDONLY:
+        if os.fstatvfs(directory).f_flag & os.ST_RDONLY or takes_no_file(directory):
             return ("its file system is read-only", "Mount it writable."), False
         by_mode = ("this user may not write to its directory", "Let the user that runs this program write to it.")
         return why_sealed(directory) or by_mode, False

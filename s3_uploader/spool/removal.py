@@ -217,8 +217,7 @@ def _take(directory: int, name: str) -> str:
             try:
                 os.rename(name, private, src_dir_fd=directory, dst_dir_fd=directory)
             except OSError as error:
-                # A new name needs room in the directory, and on btrfs in its trees too; a removal frees some. A file
-                # system that encrypts names may take none of this length, though it lets one ask for it.
+                # A new name needs room, on btrfs in its trees too; a removal frees some. Encrypted names are shorter.
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG):
                     raise
                 return name

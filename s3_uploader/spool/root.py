@@ -365,7 +365,8 @@ def why_not_opened(error: OSError) -> tuple[Left, str]:
         return Left.SPECIAL, "a symbolic link, or below one"
     if error.errno in (errno.ENXIO, errno.ENODEV):
         return Left.SPECIAL, "a FIFO, socket or device"
-    if error.errno in (errno.EWOULDBLOCK, errno.ETXTBSY):
+    # EBUSY: over SMB another program has it open and shares it with nobody.
+    if error.errno in (errno.EWOULDBLOCK, errno.ETXTBSY, errno.EBUSY):
         return Left.BUSY, error.strerror or ""
     return Left.UNREADABLE, error.strerror or str(error)
 

@@ -95,6 +95,7 @@ class TestOpen:
             (errno.ENXIO, Left.SPECIAL),
             (errno.EWOULDBLOCK, Left.BUSY),
             (errno.ETXTBSY, Left.BUSY),
+            (errno.EBUSY, Left.BUSY),
             (errno.EACCES, Left.UNREADABLE),
             (errno.EIO, Left.UNREADABLE),
             (errno.ENAMETOOLONG, Left.UNREADABLE),

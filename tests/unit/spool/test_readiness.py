@@ -302,6 +302,25 @@ def test_attributes(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch, flag: int)
     assert "chattr" in reason[0]
 
 
+def test_a_part_that_is_read_only(root: SpoolRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of btrfs is read-only, though the flags of its file system do not say so: nobody changes a mode."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    directory = root.directory(("d",))
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(root, "directory", lambda names: directory)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        reason = Removable(root).why_not(("d",), owner=os.geteuid())
+    assert reason is not None
+    assert "read-only" in reason[0]
+    reason = Removable(root).why_not(("d",), owner=os.geteuid())
+    assert reason is not None
+    assert "may not write" in reason[0]
+
+
 def test_sticky(root: SpoolRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a sticky directory of somebody else only one's own files can be removed."""
     (tmp_path / "d").chmod(0o1777)
