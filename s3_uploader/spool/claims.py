@@ -134,7 +134,9 @@ class Claims:
         except OSError as error:
             if error.errno in OUT_OF_DESCRIPTORS:
                 raise
-            return Left.UNREADABLE, f"it cannot be claimed: {error.strerror or error}"
+            # EBUSY: see why_not_opened.
+            left = Left.BUSY if error.errno == errno.EBUSY else Left.UNREADABLE
+            return left, f"it cannot be claimed: {error.strerror or error}"
         with self._guard:
             self._held[candidate.directory, candidate.name] = inode
         file.home = self.root

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from s3_uploader.core.errors import ConflictError, Scope, StoreError
+from s3_uploader.core.errors import FAILING_DISK, ConflictError, Scope, StoreError
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS, sync_directory
 from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import OnConflict, Receipt
@@ -196,7 +196,15 @@ class LocalStore:
         """Refuse to go on if a mount or unmount has made the path another directory than the open one."""
         try:
             is_the_same = os.path.samestat(os.stat(self._path), os.fstat(root))
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise StoreError(
+                    f"The directory {shown_name(self._path)} cannot be examined: {reason_of(error)}.",
+                    code="EIO",
+                    origin=Origin.DIRECTORY,
+                    scope=Scope.DESTINATION,
+                    hint=FAILING_DISK,
+                ) from error
             is_the_same = False
         if not is_the_same:
             raise StoreError(

@@ -777,6 +777,21 @@ class TestIntake:
         assert "Invalid cross-device link" in answer[1]
         assert path.exists()
 
+    def test_held_by_a_program_that_shares_it_with_nobody(
+        self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Over SMB such a file cannot be renamed: it is busy, and no error."""
+        path = write(spool / "x")
+
+        def fail(*arguments: Any, **options: Any) -> Any:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", fail)
+            answer = self.admit(root, claims)
+        assert answer == (Left.BUSY, "it cannot be claimed: Device or resource busy")
+        assert path.exists()
+
     @pytest.mark.parametrize("name", ["rename", "stat"])
     def test_no_descriptors(
         self, root: SpoolRoot, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch, name: str

@@ -314,6 +314,24 @@ def test_a_directory_with_other_accents(store: LocalStore, archive: Path, tmp_pa
     assert (archive / composed / "b").read_bytes() == b"beside it"
 
 
+def test_a_disk_that_fails_is_not_called_unmounted(
+    store: LocalStore, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk of the directory answers no more the run ends, and the message says what fails."""
+    real = os.stat
+
+    def fail(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if path == str(archive):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", fail)
+    with pytest.raises(StoreError, match="cannot be examined: input/output error") as raised:
+        put(store, tmp_path, "a", b"first")
+    assert raised.value.scope is Scope.DESTINATION
+    assert "dmesg" in raised.value.hint
+
+
 def test_conflict_keeps_both(store: LocalStore, archive: Path, tmp_path: Path) -> None:
     """With ``keep-both`` other content is stored under a key derived from it, and is recognised there the next time."""
     put(store, tmp_path, "a/b.dat", b"first")
