@@ -168,6 +168,6 @@ def test_a_port_in_use(site: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         finished = site.run("watch", "--metrics-listen", str(taken.getsockname()[1]))
     assert finished.code == 1
-    assert "Address already in use" in finished.stderr
+    assert ": address already in use. Name another" in finished.stderr
     assert finished.stderr.count("\n") == 1
     assert site.run("watch", "--metrics-listen", "nine").code == 2

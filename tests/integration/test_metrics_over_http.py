@@ -181,7 +181,7 @@ def test_a_port_that_is_taken(server: MetricsServer, numbers: Numbers) -> None:
     """A port in use, and an address that is not this machine's, are told in a sentence."""
     port = int(server.url.rpartition(":")[2].partition("/")[0])
     for address in (ListenAddress(HOST, port), ListenAddress("192.0.2.1", 0)):
-        with pytest.raises(UploaderError, match=r"Metrics cannot be served at .*, port "):
+        with pytest.raises(UploaderError, match=r"Metrics cannot be served at [0-9.]+, port \d+: [a-z ]+\. "):
             MetricsServer(address, metrics=numbers.metrics, seconds_since_beat=lambda: 0)
 
 

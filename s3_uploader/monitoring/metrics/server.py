@@ -239,7 +239,9 @@ def _listening(address: ListenAddress) -> socket.socket:
         family, _, _, _, name = found[0]
         return socket.create_server(name[:2], family=family, backlog=64)
     except OSError as error:
+        # Python adds the address once more.
+        reason = (error.strerror or str(error)).partition(" (while ")[0].lower()
         raise UploaderError(
-            f"Metrics cannot be served at {address.host}, port {address.port}: {error.strerror or error}.",
+            f"Metrics cannot be served at {address.host}, port {address.port}: {reason}.",
             hint="Name another --metrics-listen [ADDRESS:]PORT; 0 takes a free port.",
         ) from error
