@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from s3_uploader.spool.claims import Claims
     from s3_uploader.stores.base import Store
 
-_HAS_OLDER = Left.POSTPONED, "a run that was killed has left an older one of its name"
+_HAS_OLDER = Left.POSTPONED, "an older one of its name or key goes first"
 _NOT_UTF8 = (
     "this program reads names of files in an encoding other than UTF-8, so the key would not have the bytes of the "
     "name; start it with PYTHONUTF8=1 or under a UTF-8 locale"
@@ -230,6 +230,7 @@ class Intake:
         """Prepare for another scan in the same run: pass over the files that are in flight."""
         self.passed_over = self._flight.paths()
         self._settlement.heed_others()
+        self._deferral.begin_again()
         self._counted_until = self._clock.now()
 
     def has_many_open(self) -> bool:
@@ -257,6 +258,8 @@ class Intake:
         file = self._decide(candidate)
         if not isinstance(file, OpenFile):
             reason, detail = file
+            if reason is Left.WAITING:
+                self._deferral.hold(self._routes(candidate).key, candidate)
             if self._admission.stuck is not None:
                 self._settlement.leftovers.cannot_remove(candidate, *self._admission.stuck)
             elif reason is Left.UNREADABLE:
@@ -300,10 +303,12 @@ class Intake:
         failed_before = settlement.any_failing and settlement.known_failure(candidate.path) is not None
         if failed_before and may_defer and not self._evidence.successes and self._deferral.has_room_for_failed():
             self._deferral.failed.append(candidate)
+            self._deferral.hold(self._routes(candidate).key, candidate)
             return None
         if may_defer and self._deferral.waits(candidate.path, in_doubt=self._evidence.is_in_doubt):
             # A file with a plain name shows whether the error is the destination's.
             self._deferral.unplain.append(candidate)
+            self._deferral.hold(self._routes(candidate).key, candidate)
             return None
         if not self.store_is_open and not self._open_store():
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
@@ -337,7 +342,7 @@ class Intake:
         copies.suspect(file)
         if task.options.on_conflict is OnConflict.OVERWRITE and file.descriptor >= 0:
             # A claimed file was asked about before, but meanwhile another uploader may have put an older one back.
-            if self._admission.older_files.exist(file.candidate):
+            if self._admission.older_files.exist(file.candidate) or self._deferral.overtakes(task.key, file.candidate):
                 leftovers.leave(file.candidate, *_HAS_OLDER)
                 return False
             copies.protect(file, task.key)

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import ConflictError, Scope, SourceChanged, SourceUnreadable, StoreError, UploadCancelled
-from s3_uploader.core.model import Left, RunEnd
+from s3_uploader.core.model import Candidate, Left, RunEnd
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain
 from s3_uploader.run.in_flight import Evidence, FileTask, UploadsInFlight
@@ -37,7 +37,7 @@ class Blame:
     :param wait: waits for an answer.
     :param submit: passes a file to the store again.
     :param struggled: called when the destination asks for a slower pace, or stops answering.
-    :param saw_failure: called with the key of each upload that failed (:class:`s3_uploader.run.flow_control.Deferral`).
+    :param saw_failure: called with key and file of each failed upload (:class:`s3_uploader.run.flow_control.Deferral`).
     :param may_be_its_name: whether the failure of a key proves nothing yet.
     """
 
@@ -52,7 +52,7 @@ class Blame:
         wait: Callable[[], None],
         submit: Callable[[FileTask], None],
         struggled: Callable[[], None],
-        saw_failure: Callable[[str], None],
+        saw_failure: Callable[[str, Candidate], None],
         may_be_its_name: Callable[[str], bool],
     ) -> None:
         self._flight = flight
@@ -140,7 +140,7 @@ class Blame:
     def _is_in_doubt(self, upload: FileTask, error: StoreError) -> bool:
         """Whether it is unknown if the file or the destination caused the error."""
         if not isinstance(error, ConflictError):
-            self._saw_failure(upload.key)
+            self._saw_failure(upload.key, upload.file.candidate)
         return self._breaker.failed(
             upload,
             error,

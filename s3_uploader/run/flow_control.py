@@ -37,6 +37,7 @@ _STOCK_SECONDS = 0.05
 _COST_OF_A_REQUEST = 16 * 1024
 """The weight of a request besides its bytes, so that small files count too."""
 _MOST_DEFERRED = 1000
+_MOST_HELD = 10_000
 _LOOK_SECONDS_AFTER_STOP = 1.0
 
 
@@ -282,6 +283,22 @@ class Deferral:
         self.unplain: list[Candidate] = []
         self.is_scanning = False
         self._has_seen_unplain_fail = False
+        self._held: dict[str, tuple[int, str]] = {}
+
+    def begin_again(self) -> None:
+        """Prepare for another scan."""
+        self._held.clear()
+
+    def hold(self, key: str, candidate: Candidate) -> None:
+        """Note a file that is sent later: no newer one of its key may overtake it, or be replaced by it then."""
+        if len(self._held) < _MOST_HELD:
+            age = candidate.mtime_ns, candidate.path
+            self._held[key] = min(age, self._held.get(key, age))
+
+    def overtakes(self, key: str, candidate: Candidate) -> bool:
+        """Whether a file would be sent before an older one of its key, such as ``%61`` and ``a`` in a queue."""
+        held = self._held.get(key)
+        return held is not None and held[1] != candidate.path and held < (candidate.mtime_ns, candidate.path)
 
     def has_room_for_failed(self) -> bool:
         """Whether one more file that failed before can be deferred."""
@@ -291,8 +308,9 @@ class Deferral:
         """Whether a failure of this file proves nothing yet, because plain names may still come."""
         return self.is_scanning and len(self.unplain) < _MOST_DEFERRED and not is_plain(path)
 
-    def saw_failure(self, key: str) -> None:
+    def saw_failure(self, key: str, candidate: Candidate) -> None:
         """Note that a file failed. Each refusal of a name may take long, so others with plain names need not wait."""
+        self.hold(key, candidate)
         self._has_seen_unplain_fail = self._has_seen_unplain_fail or not is_plain(key)
 
     def waits(self, path: str, *, in_doubt: bool) -> bool:

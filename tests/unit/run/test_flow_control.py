@@ -219,9 +219,9 @@ def test_unusual_names_wait_only_where_plain_ones_may_follow() -> None:
 def test_after_an_unusual_name_has_failed_the_others_wait() -> None:
     """A refused name lets plain names go first; the failure of a plain one changes no order."""
     deferral = scanning()
-    deferral.saw_failure("plain")
+    deferral.saw_failure("plain", candidate("plain"))
     assert not deferral.waits("café", in_doubt=False)
-    deferral.saw_failure("naïve")
+    deferral.saw_failure("naïve", candidate("naïve"))
     assert deferral.waits("café", in_doubt=False)
 
 
@@ -236,3 +236,16 @@ def test_a_bounded_number_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         deferral.unplain.append(candidate(name))
     assert not deferral.has_room_for_failed()
     assert not deferral.waits("ü", in_doubt=True)
+
+
+def test_the_oldest_file_of_a_key_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file waits for an older one of its key only, while the scan goes on; memory holds a limited number of keys."""
+    monkeypatch.setattr(flow_control, "_MOST_HELD", 1)
+    deferral = scanning()
+    first, second, third = (candidate(name, key="a", mtime_ns=number) for number, name in enumerate(("a", "%61", "%6")))
+    deferral.hold("a", second)
+    deferral.hold("b", candidate("b"))
+    assert [deferral.overtakes("a", each) for each in (first, second, third)] == [False, False, True]
+    assert not deferral.overtakes("b", candidate("%62", mtime_ns=5))
+    deferral.begin_again()
+    assert not deferral.overtakes("a", third)

@@ -580,6 +580,39 @@ class TestSuperseded:
         assert harness.names() == set()
         assert harness.store.objects == {"a": b"new", "b": b"other"}
 
+    @pytest.mark.parametrize("runs", [1, 2])
+    def test_an_older_file_of_the_key_that_waits_goes_first(self, harness: Harness, runs: int) -> None:
+        """While it waits after a failure, no newer file of its key is sent: the older one would replace it later."""
+
+        class Layout(TreeLayout):
+            """Two spellings of one key, as ``%61`` and ``a`` in a queue, the older one first."""
+
+            def scan(self, root: SpoolRoot, skip: object) -> Iterator[Any]:
+                """Those that are there."""
+                for name, key in (("old", "a"), ("other", "b"), ("new", "a")):
+                    if (harness.base / name).exists():
+                        status = (harness.base / name).stat()
+                        yield candidate(name, key=key, mtime_ns=status.st_mtime_ns, size=status.st_size)
+
+        harness.layout = Layout(settle_seconds=10, globs=NO_GLOBS)
+        harness.on_conflict = OnConflict.OVERWRITE
+        harness.max_in_flight = 1
+        harness.write("old", "old", age=7200)
+        harness.write("other", "other", age=5000)
+        if runs == 1:
+            harness.write("new", "new", age=3600)
+        harness.store.fault("a", failing("Refused"))
+        harness.run()
+        if runs == 2:
+            harness.write("new", "new", age=3600)
+            harness.run()
+        assert harness.names() == {"old", "new"}
+        harness.clock.seconds += 3600
+        for _ in range(3):
+            harness.run()
+        assert harness.names() == set()
+        assert harness.store.objects == {"a": b"new", "b": b"other"}
+
     def test_an_object_that_proves_another_file_is_not_outdated(self, harness: Harness) -> None:
         """Of two names for one key with the same content, one may change meanwhile: the other's object is protected."""
 

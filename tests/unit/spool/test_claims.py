@@ -623,7 +623,7 @@ class TestIntake:
 
         monkeypatch.setattr(claims, "take", take)
         answer = self.admit(root, claims, may_replace=True, name="x")
-        assert answer == (Left.POSTPONED, "a run that was killed has left an older one of its name")
+        assert answer == (Left.POSTPONED, "an older one of its name or key goes first")
         with pytest.raises(AssertionError):
             self.admit(root, claims, may_replace=True, name=".x.s3u")
 
