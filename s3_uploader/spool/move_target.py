@@ -142,10 +142,11 @@ def _numbered(name: str, number: int) -> str:
 def _temporary_name(file: OpenFile) -> str:
     """The name of an unfinished copy: the next run finds it, and no other machine has the same one at the same time.
 
-    Clones of a machine that share the target have the same numbers of devices and inodes.
+    Clones of a machine that share the target have the same numbers of inodes. The number of the device may be another
+    one after a power cut (btrfs, network mounts, FUSE).
     """
     of_file, name = file.fingerprint, original_name(file.candidate.name)
-    what = (os.uname().nodename, name, of_file.device, of_file.inode, of_file.size, of_file.mtime_ns)
+    what = (os.uname().nodename, name, of_file.inode, of_file.size, of_file.mtime_ns)
     return f".{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}{_TEMPORARY_SUFFIX}"
 
 

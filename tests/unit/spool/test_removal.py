@@ -600,6 +600,15 @@ class TestMoveToAnotherFileSystem:
         copy = tmp_path / "done/x~1"
         assert (copy.read_text(), copy.stat().st_mtime_ns) == ("content", status.st_mtime_ns)
 
+    def test_what_a_power_cut_has_left(self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened) -> None:
+        """Half a copy is removed by the next run, though the disk of the spool has another number since."""
+        write(spool / "x", "content")
+        before = opened("x")
+        before.fingerprint = msgspec.structs.replace(before.fingerprint, device=before.fingerprint.device + 1)
+        write(tmp_path / "done" / move_target._temporary_name(before), "half a copy")
+        assert move(root, opened("x"), MoveTarget(str(tmp_path / "done")))[1] == f"{tmp_path}/done/x"
+        assert paths_below(tmp_path / "done") == {"x"}
+
     def test_a_clone_of_this_machine(
         self, tmp_path: Path, spool: Path, root: SpoolRoot, opened: Opened, monkeypatch: pytest.MonkeyPatch
     ) -> None:
