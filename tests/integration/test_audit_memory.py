@@ -160,3 +160,17 @@ def test_what_is_not_wanted_is_jumped_over(site: Site) -> None:
         assert server.counts()["ListObjectsV2"] <= 3
         finished = site.run("audit", "--json", "--match", "*77.dat")
         assert summary_of(finished)["same_content"] == len([name for name in names if name.endswith("77.dat")])
+
+
+def test_a_page_that_is_no_listing(site: Site, tmp_path: Path) -> None:
+    """A page of millions of empty elements takes little more memory than its bytes with either engine."""
+    for engine in ("native", "boto3"):
+        with FaultServer(small_buffers=False) as server:
+            fill(site, server, 10)
+            with_listing(server, lambda request: None, lambda body: b"<a>" * 2_000_000)
+            peak = tmp_path / "peak"
+            prefix = (sys.executable, "-c", LAUNCHER, str(peak))
+            finished = site.run("audit", "--set", f"engine={engine}", prefix=prefix)
+            assert finished.code == 3
+            assert "is not a list of objects" in finished.stderr
+            assert int(peak.read_text()) < 150 * MEGABYTE

@@ -58,8 +58,8 @@ def opened(server: OddFtpServer, **options: Any) -> Iterator[FtpStore]:
 
 def new_store(server: OddFtpServer, **options: Any) -> FtpStore:
     """A store on a server that does not dawdle between attempts."""
-    given = {"timeout_seconds": 2, "jitter": lambda: 0.01, "max_concurrency": 1, **options}
-    return FtpStore(host="127.0.0.1", port=server.port, user="u", password="p", **given)
+    given = {"password": "p", "timeout_seconds": 2, "jitter": lambda: 0.01, "max_concurrency": 1, **options}
+    return FtpStore(host="127.0.0.1", port=server.port, user="u", **given)
 
 
 @pytest.fixture
@@ -1253,3 +1253,21 @@ def test_listing_without_end(
         assert entry is not None
         assert entry.size == 1
         inventory.close()
+
+
+@pytest.mark.parametrize("verb", ["USER", "PASS", "TYPE", "STOR"])
+@pytest.mark.parametrize(
+    "reply",
+    ["500 'PASS our s\xe9cret': command not understood", "530-no\r\n530-u/our s\xe9cret\r\n530 end", "our s\xe9cret"],
+    ids=["a line", "lines", "no reply"],
+)
+def test_password_that_the_server_repeats(root: Path, begin: Begin, verb: str, reply: str) -> None:
+    """Servers that repeat what they refuse do not bring the password into a message."""
+    password = b"our s\xe9cret".decode("utf-8", "surrogateescape")
+    server = OddFtpServer(root, Oddities(refuses={verb: reply}))
+    try:
+        with pytest.raises(StoreError, match=r"\*\*\*") as caught, opened(server, password=password) as store:
+            begin(store, "f", b"content").result(30)
+    finally:
+        server.stop()
+    assert "our s" not in str(caught.value)

@@ -36,6 +36,7 @@ from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.listing import CannotList
 from s3_uploader.stores.sftp import known_hosts, loop
 from tests.integration.sftp_support import Bench, bench_on
+from tests.servers import scripted_sftp as scripted_sftp_server
 from tests.servers.process import wait_until
 from tests.servers.scripted_sftp import Request, ScriptedSftpServer, hang, hang_up, hang_up_afterwards, refuse
 
@@ -724,3 +725,18 @@ def test_directly_to_a_name_that_somebody_takes(scripted_sftp: ScriptedSftpServe
     with pytest.raises(StoreError):
         bench.put(store, "key", CONTENT)
     assert scripted_sftp.files() == {"before": b"x", "key": b"somebody's"}
+
+
+@pytest.mark.parametrize("error", [asyncssh.PermissionDenied, asyncssh.ProtocolError])
+def test_password_that_the_server_repeats(
+    scripted_sftp: ScriptedSftpServer, bench: Bench, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """A server that repeats the password as it hangs up does not bring it into a message."""
+
+    def repeat(_: object, user: str, password: str) -> bool:
+        raise error(f"{user} may not log in with {password}")
+
+    monkeypatch.setattr(scripted_sftp_server._SshServer, "validate_password", repeat)
+    with pytest.raises(StoreError, match=r"may not log in with \*\*\*") as caught:
+        bench.opened(private_key_file=None, password="of nobody else")
+    assert "of nobody else" not in str(caught.value)

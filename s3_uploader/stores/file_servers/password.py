@@ -9,6 +9,8 @@ from s3_uploader.core.files import open_at_once
 from s3_uploader.core.origins import Origin
 
 _LONGEST = 4096
+_SHORTEST_HIDDEN = 4
+"""A shorter password may be part of any word."""
 
 
 def find_password(
@@ -52,3 +54,8 @@ def find_password(
         scope=Scope.DESTINATION,
         hint=f"Put it into the environment variable {variable}, or into a file named in password_file.",
     )
+
+
+def without_password(text: str, password: str) -> str:
+    """Hide the password in what the server says: some repeat the command that they refuse, or log attempts in words."""
+    return text.replace(password, "***") if len(password) >= _SHORTEST_HIDDEN else text

@@ -177,6 +177,7 @@ class CommandConnection:
             self._control = Control(settings.host, settings.port, seconds=self.limit())
         except OSError as error:
             raise _lost(error) from error
+        self._control.password = wire(settings.password)
         greeting = self.reply("")
         if greeting[0] == "1":
             # "120 Service ready in nnn minutes" comes before the greeting, once (RFC 959, 5.4).

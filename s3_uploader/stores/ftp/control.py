@@ -15,6 +15,7 @@ import socket
 import ssl
 import time
 
+from s3_uploader.stores.file_servers.password import without_password
 from s3_uploader.stores.ftp.replies import Lost, Refused, os_reason, shown_reply
 
 MOST_REPLY_BYTES = 1 << 16
@@ -30,11 +31,13 @@ _KEEPALIVE_PROBES = 6
 class Control:
     """A connection for commands and replies. Only :meth:`interrupt` may be called from another thread.
 
+    :ivar password: hidden in refusals and invalid answers.
     :raises OSError: if the server cannot be reached.
     """
 
     def __init__(self, host: str, port: int, *, seconds: float) -> None:
         self.usable = True
+        self.password = ""
         self._socket = _connect(host, port, seconds)
         self._received = bytearray()
         with contextlib.suppress(OSError):
@@ -104,13 +107,11 @@ class Control:
             line = self._line(ends_at, room)
             room -= len(line) + 2
             lines.append(line)
-            if len(lines) == 1:
-                if not _CODE.fullmatch(line[:3]):
-                    raise self.out_of_step(line)
-                if line[3:4] != "-":
-                    return line
-            elif line[:3] == lines[0][:3] and line[3:4] != "-":
-                return "\n".join(lines)
+            if len(lines) == 1 and not _CODE.fullmatch(line[:3]):
+                raise self.out_of_step(line)
+            if line[:3] == lines[0][:3] and line[3:4] != "-":
+                reply = "\n".join(lines)
+                return reply[:4] + without_password(reply[4:], self.password) if reply[0] in "45" else reply
 
     def start_tls(self, context: ssl.SSLContext, host: str, *, seconds: float) -> None:
         """Encrypt everything from here on.
@@ -129,7 +130,8 @@ class Control:
 
     def out_of_step(self, reply: str) -> Lost:
         """The error for an invalid answer; the connection is no longer usable."""
-        return self._lost(f"it does not speak FTP as expected ({shown_reply(reply)[:200]})")
+        said = shown_reply(without_password(reply, self.password))[:200]
+        return self._lost(f"it does not speak FTP as expected ({said})")
 
     def interrupt(self) -> None:
         """Make every blocking call fail now. May be called on any thread."""

@@ -16,6 +16,7 @@ from s3_uploader.core.errors import StoreError, lacks_descriptors
 from s3_uploader.core.text import quoted
 from s3_uploader.stores.file_servers.base import Lost
 from s3_uploader.stores.file_servers.learned import Learned
+from s3_uploader.stores.file_servers.password import without_password
 from s3_uploader.stores.sftp.errors import NO_SUCH_FILE, LoginRefused, Refused
 from s3_uploader.stores.sftp.login import (
     Client,
@@ -225,7 +226,8 @@ class SftpConnection:
                 raise refused from None
             # Many servers (`MaxStartups` of OpenSSH) end one login too many like this.
             hung_up = isinstance(error, (asyncssh.ConnectionLost, ConnectionResetError))
-            raise Lost(reason_of(error), is_for_now=hung_up, lacks_descriptors=lacks_descriptors(error)) from None
+            reason = without_password(reason_of(error), settings.password)
+            raise Lost(reason, is_for_now=hung_up, lacks_descriptors=lacks_descriptors(error)) from None
         except BaseException:
             peer.close()
             raise

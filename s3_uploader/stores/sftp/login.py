@@ -16,6 +16,7 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import quoted, shown_name
 from s3_uploader.stores.file_servers import server as file_servers
 from s3_uploader.stores.file_servers.base import Lost
+from s3_uploader.stores.file_servers.password import without_password
 from s3_uploader.stores.sftp.errors import LoginRefused
 from s3_uploader.stores.sftp.known_hosts import PLAIN_ALGORITHMS, Trust, trust, untrusted
 
@@ -211,9 +212,10 @@ def refusal(error: BaseException, settings: Settings, client: Client, trusted: T
             )
         )
     if isinstance(error, asyncssh.PermissionDenied):
+        reason = quoted(without_password(str(error.reason), settings.password))
         return LoginRefused(
             StoreError(
-                f"The SFTP server {server} refuses the user {shown_name(settings.user)}: {quoted(str(error.reason))}.",
+                f"The SFTP server {server} refuses the user {shown_name(settings.user)}: {reason}.",
                 code="AuthenticationFailed",
                 origin=Origin.CREDENTIALS,
                 scope=Scope.DESTINATION,

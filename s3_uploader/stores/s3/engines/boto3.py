@@ -207,7 +207,8 @@ class Boto3Engine:
         events.register("before-call.s3", _stay_here)
         events.register("before-call.s3", _add_headers)
         events.register("before-send.s3", _on_wire)
-        events.register("before-parse.s3", self._received.keep)
+        # Of the patterns that match, botocore calls this one's handlers first.
+        events.register("before-parse.*.*", self._received.keep)
         # After a 412 to "Expect: 100-continue" no body is sent, but botocore reuses the connection: behind a proxy
         # (HAProxy before Swift) the next request is then taken for that body.
         events.unregister("before-call.s3", add_expect_header)
@@ -332,11 +333,17 @@ class _Received(threading.local):
         self.body = b""
 
     def keep(self, response_dict: dict[str, Any], **_: object) -> None:
-        """Keep the answer; called by botocore. The body of an object was not read yet."""
+        """Keep the answer; called by botocore. The body of an object was not read yet.
+
+        Any other body is taken from botocore. It would parse it twice, into a hundred times the memory.
+        """
         self.status = BOUNDS.status or response_dict["status_code"]
         self.headers = {str(name).lower(): str(value) for name, value in response_dict["headers"].items()}
         body = response_dict["body"]
-        self.body = body if isinstance(body, bytes) else b""
+        if isinstance(body, bytes):
+            self.body, response_dict["body"] = body, b""
+        else:
+            self.body = b""
 
     def answer(self, body: bytes, *, limit: int) -> Outcome:
         """The answer with that body, if it is within its bounds."""
