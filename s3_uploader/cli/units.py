@@ -210,7 +210,7 @@ def _beside(source: str, name: str) -> str:
         return beside
     inside = os.path.join(source, name)
     # /etc/environment is the system's.
-    is_part = source.endswith(".d") or (os.path.isfile(beside) and os.path.dirname(source) != "/etc")
+    is_part = os.path.dirname(source) != "/etc" and (source.endswith(".d") or os.path.isfile(beside))
     return beside if is_part and not os.path.lexists(inside) else inside
 
 

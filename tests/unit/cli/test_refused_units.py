@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from s3_uploader.cli import units as commands
 from s3_uploader.cli.arguments import UnitOptions
 from s3_uploader.cli.units import units
 from s3_uploader.core.errors import ConfigError, UsageProblem
@@ -194,6 +195,17 @@ class TestWhatIsBesideTheConfiguration:
         printed = capsys.readouterr().out
         assert f"LoadCredential=aws:{tmp_path}/{place}credentials\n" in printed
         assert f"EnvironmentFile=-{tmp_path}/{place}environment\n" in printed
+
+
+@pytest.mark.parametrize("directory", ["/etc/s3-uploader", "/etc/s3-uploader.d"])
+def test_the_environment_of_the_system_is_not_that_of_a_service(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there on every Debian, with what was meant for logins."""
+    monkeypatch.setattr(commands, "is_directory", lambda path: True)
+    monkeypatch.setattr("os.path.isfile", lambda path: True)
+    assert commands._beside(directory, "environment") == f"{directory}/environment"
+    assert commands._beside("/etc/s3-uploader/conf.d", "environment") == "/etc/s3-uploader/environment"
 
 
 class TestOneUnitForSeveralSpools:
