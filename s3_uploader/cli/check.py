@@ -17,13 +17,22 @@ from s3_uploader.cli.output import columns, print_json, print_lines, takes_escap
 from s3_uploader.config import Config
 from s3_uploader.config.loading import resolved
 from s3_uploader.config.share import whole
-from s3_uploader.core.errors import EngineUnavailable, NotMounted, ObjectGone, StateError, UploaderError, UsageProblem
+from s3_uploader.core.errors import (
+    EngineUnavailable,
+    NotMounted,
+    ObjectGone,
+    StateError,
+    StoreError,
+    UploaderError,
+    UsageProblem,
+)
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger import Ledger
 from s3_uploader.run.assembly import limits_of, shipping_store, with_connections
 from s3_uploader.run.context import ENDPOINT_MEMORY
+from s3_uploader.run.in_flight import open_store
 from s3_uploader.run.inventories import longest_step
 from s3_uploader.run.needs import check_key_prefixes, check_needs, check_state_directory, check_telling
 from s3_uploader.run.place import build_globs, directories_of, open_place, verify_mounts
@@ -38,6 +47,8 @@ _MOST_PLACES = 32
 _ECHO_SECONDS = 5.0
 _CLOSE_SECONDS = 5.0
 _HURRIED_CLOSE_SECONDS = 0.5
+_OUT_OF_TIME = "There was no connection or no credentials before the time of the check was over (max_runtime_seconds)."
+_IN_TIME = "Check the network and the source of this machine's credentials."
 _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING", Severity.ERROR: "ERROR"}
 _COLOURS = {Severity.OK: "32", Severity.NOTE: "36", Severity.WARNING: "33", Severity.ERROR: "31"}
 
@@ -118,7 +129,8 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
         began, limits = time.monotonic(), _limits(configuration)
         patience = _CLOSE_SECONDS
         try:
-            store.open()
+            if not open_store(store, must_end=lambda: time.monotonic() >= limits.ends_at, beat=lambda: None):
+                raise StoreError(_OUT_OF_TIME, code="Timeout", hint=_IN_TIME)
             remote += store.check(now=time.time(), stored=stored, limits=limits)
             # A server with which one step timed out would cause more timeouts.
             is_late = limits.left() <= 0 or (time.monotonic() - began > limits.seconds and _is_wrong(remote))

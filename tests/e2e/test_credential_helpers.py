@@ -104,6 +104,15 @@ def test_a_program_that_hangs_and_the_budget(site: Site, fault_server: FaultServ
     assert len(site.left()) == 2
 
 
+def test_a_program_that_hangs_and_a_check(site: Site, fault_server: FaultServer) -> None:
+    """`check` waits for it no longer than max_runtime_seconds, too."""
+    ask(site, fault_server, "/bin/sleep 100")
+    finished = site.run("check", "--set", "max_runtime_seconds=2", timeout=30)
+    assert finished.code == 3
+    assert finished.seconds < 8
+    assert "before the time of the check was over (max_runtime_seconds)" in finished.stdout
+
+
 def test_a_program_that_hangs_and_a_signal(site: Site, fault_server: FaultServer) -> None:
     """So does SIGTERM."""
     ask(site, fault_server, "/bin/sh -c 'touch asked; exec sleep 100'")
