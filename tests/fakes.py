@@ -7,7 +7,6 @@ import os
 import queue
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from s3_uploader.spool.layouts.dated import DatedLayout, utc_epoch
 from s3_uploader.spool.layouts.tree import TreeLayout
 from s3_uploader.spool.open_file import Removable
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PendingReceipt, PutOptions, Source, ignore
 
 NOW = 1_600_000_000.0
 """2020-09-13 12:26:40 UTC: what the fake clock begins with."""
@@ -117,7 +116,7 @@ class Put:
         self.options = options
         self.deadline = deadline
         self.replaces = replaces
-        self.future: Future[Receipt] = Future()
+        self.future = PendingReceipt()
 
 
 Fault = Callable[["FakeStore", Put], None]
@@ -203,7 +202,7 @@ class FakeStore:
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """See ``Store``."""
         if self.put_error is not None:
             raise self.put_error
@@ -232,11 +231,11 @@ class FakeStore:
         try:
             receipt = self.store_silently(asked)
         except StoreError as error:
-            asked.future.set_exception(error)
+            asked.future.complete(error)
             return
         if asked.key in self.before_answer:
             self.before_answer.pop(asked.key)()
-        asked.future.set_result(receipt)
+        asked.future.complete(receipt)
         if asked.key in self.after_answer:
             self.after_answer.pop(asked.key)()
 
@@ -265,14 +264,14 @@ class FakeStore:
             already_there=there == content,
         )
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """See ``Store``."""
-        look: Future[Receipt] = Future()
+        look = PendingReceipt()
         self.looks.append(receipt.key)
         if self.object_of(receipt.key) is None:
-            look.set_exception(ObjectGone(f"{receipt.key} is gone"))
+            look.complete(ObjectGone(f"{receipt.key} is gone"))
         else:
-            look.set_result(receipt)
+            look.complete(receipt)
         return look
 
     def object_of(self, key: str) -> bytes | None:
@@ -284,7 +283,7 @@ class FakeStore:
         self.cancelled += 1
         if not self.deaf_to_cancel:
             for asked in self.pending():
-                asked.future.set_exception(UploadCancelled("cancelled"))
+                asked.future.complete(UploadCancelled("cancelled"))
 
     def address(self, key: str) -> str:
         """See ``Store``."""
@@ -321,7 +320,7 @@ def failing(
             origin=origin,
             never_connected=never_connected,
         )
-        asked.future.set_exception(error)
+        asked.future.complete(error)
 
     return fault
 
@@ -331,14 +330,14 @@ def stored_but_failing(store: FakeStore, asked: Put) -> None:
     try:
         store.store_silently(asked)
     except StoreError as error:
-        asked.future.set_exception(error)
+        asked.future.complete(error)
     else:
-        asked.future.set_exception(StoreError("lost", code="InternalError", retryable=True))
+        asked.future.complete(StoreError("lost", code="InternalError", retryable=True))
 
 
 def out_of_time(store: FakeStore, asked: Put) -> None:
     """A fault: the upload is given up at its deadline."""
-    asked.future.set_exception(UploadCancelled("too slow", code="DeadlineExceeded"))
+    asked.future.complete(UploadCancelled("too slow", code="DeadlineExceeded"))
 
 
 def silent(store: FakeStore, asked: Put) -> None:

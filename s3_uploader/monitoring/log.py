@@ -69,6 +69,7 @@ class Verbosity(enum.Enum):
         return cls.VERBOSE if verbose else cls.QUIET if quiet else cls.NORMAL
 
 
+_NAMES = {level: f"{level.name:>6}" for level in Level}
 _NOTICE_LEVELS = {"info": Level.INFO, "warning": Level.WARNING, "error": Level.ERROR}
 _LOUDEST_HIDDEN = {
     Verbosity.QUIET: Level.INFO,
@@ -237,7 +238,7 @@ class Log:
         if self._name and isinstance(event, Notice | StrangersFound | RunFinished | None):
             sentence = f"{shown_name(self._name)}: {sentence}"
         line = (
-            f"{self._moment(now)} - {level.name:>6} - {sentence}\n"
+            f"{self._moment(now)} - {_NAMES[level]} - {sentence}\n"
             if self._json_line is None
             else self._json_line(now, level.name.lower(), sentence, event, name=self._name)
         )

@@ -31,8 +31,6 @@ from s3_uploader.stores.s3.waiting import ByteBudget, TimerThread
 from s3_uploader.stores.threads import ThreadPool
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from s3_uploader.core.model import Receipt
 
 logger = logging.getLogger("s3_uploader.remote_store")
@@ -228,7 +226,7 @@ class Bucket:
         :raises RemoteStoreError: if the object was not stored, or its content is not proven.
         """
         waiter = Waiter()
-        future: Future[Receipt] = upload.future
+        future = upload.future
         future.add_done_callback(waiter.done)
         upload.guard(upload.prepare)
         try:

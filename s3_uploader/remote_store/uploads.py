@@ -6,13 +6,12 @@ The S3 store decides how bytes are sent, in parts or not, and how they are prove
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future
 
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.model import OnConflict, Receipt
+from s3_uploader.core.model import OnConflict
 from s3_uploader.remote_store import headers as header_rules
 from s3_uploader.remote_store.bucket import Bucket
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.s3.client import PendingRequest
 from s3_uploader.stores.s3.conflict import ContestedUpload
 from s3_uploader.stores.s3.meanings import Kind, kind_of
@@ -95,8 +94,7 @@ class PlainMultipart(PlainUpload, MultipartUpload):
 
 
 def _put(bucket: Bucket, key: str, source: Source, headers: Mapping[str, str]) -> Put:
-    future: Future[Receipt] = Future()
-    future.set_running_or_notify_cancel()
+    future = PendingReceipt()
     options = _CONDITIONAL if header_rules.conditions(headers) else _REPLACES
     return Put(key, source, options, bucket.deadline(source.size), "", future)
 

@@ -25,14 +25,13 @@ from s3_uploader.run.settlement import Settlement
 from s3_uploader.spool.layouts.base import Found
 from s3_uploader.spool.lock import Lock
 from s3_uploader.spool.open_file import Removable, Sightings
-from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, Memory, PutOptions, Source, Store, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, Store, ignore
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from s3_uploader.core.findings import Finding
     from s3_uploader.run.workers import Workers
     from s3_uploader.spool.claims import Claims
+    from s3_uploader.stores.base import CheckLimits, Loop, Memory, PendingReceipt, PutOptions, Source
     from s3_uploader.stores.s3.store import S3Store
 
 _CLOSE_SECONDS = 5.0
@@ -364,12 +363,12 @@ class LazyStore:
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """See :meth:`Store.put`."""
         store = self._store or self._made()
         return store.put(key, source, options=options, deadline=deadline, replaces=replaces)
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """See :meth:`Store.confirm`."""
         return self._made().confirm(receipt, deadline=deadline)
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from s3_uploader.core.control import Clock, StopRequest
 from s3_uploader.core.errors import StoreError
-from s3_uploader.core.model import Candidate, Receipt, RunEnd
+from s3_uploader.core.model import Candidate, RunEnd
 from s3_uploader.core.text import is_plain
 from s3_uploader.run import second_copy
 from s3_uploader.run.blame import Blame
 from s3_uploader.run.in_flight import Evidence, FileTask, UploadsInFlight
 from s3_uploader.run.scan import Ending
 from s3_uploader.run.settlement import Settlement
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from s3_uploader.stores.base import PendingReceipt
 
 _START = 4
 _CLEARLY_MORE = 1.1
@@ -118,7 +115,7 @@ class Answers:
         if refusal is not None:
             self._ending.abandon(RunEnd.DESTINATION, refusal)
 
-    def _wait_for_looks(self, looks: Sequence[Future[Receipt]]) -> None:
+    def _wait_for_looks(self, looks: Sequence[PendingReceipt]) -> None:
         until = self._clock.monotonic() + second_copy.SECONDS
         stopped_until = self._clock.monotonic() + _LOOK_SECONDS_AFTER_STOP
 

@@ -23,11 +23,9 @@ from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.rows import ShippedRow
 from s3_uploader.spool.open_file import OpenFile
 from s3_uploader.spool.root import original_name
-from s3_uploader.stores.base import Loop, PutOptions, Source, Store
+from s3_uploader.stores.base import Loop, PendingReceipt, PutOptions, Source, Store
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from s3_uploader.core.model import Fingerprint
     from s3_uploader.run.scan import Directories
     from s3_uploader.spool.root import SpoolRoot
@@ -145,7 +143,7 @@ class FileTask(msgspec.Struct):
 
 
 if TYPE_CHECKING:
-    Completions = queue.SimpleQueue[tuple[FileTask, Future[Receipt]] | None]
+    Completions = queue.SimpleQueue[tuple[FileTask, PendingReceipt] | None]
 
 
 class UploadsInFlight:
@@ -169,7 +167,7 @@ class UploadsInFlight:
         self._store = store
         self._timeout_seconds = timeout_seconds
         self._completions = make_queue()
-        self.under_way: dict[int, tuple[FileTask, Future[Receipt]]] = {}
+        self.under_way: dict[int, tuple[FileTask, PendingReceipt]] = {}
         self._keys: set[str] = set()
         self.bytes = 0
         self._loop: Loop | None = None
@@ -224,16 +222,14 @@ class UploadsInFlight:
                 replaces=upload.replaces,
             )
         except Exception as error:
-            from concurrent.futures import Future
-
-            future = Future()
-            future.set_exception(error)
+            future = PendingReceipt()
+            future.complete(error)
         self.under_way[id(upload)] = upload, future
         self._keys.add(upload.key)
         self.bytes += min(size, _MOST_COUNTED)
         future.add_done_callback(partial(self._put, upload))
 
-    def _put(self, upload: FileTask, done: Future[Receipt]) -> None:
+    def _put(self, upload: FileTask, done: PendingReceipt) -> None:
         self._completions.put((upload, done))
         loop = self._loop
         if loop is not None and threading.get_ident() != self._owner:
@@ -286,28 +282,26 @@ class UploadsInFlight:
             return None
         self.bytes -= min(upload.file.fingerprint.size, _MOST_COUNTED)
         self._keys.discard(upload.key)
-        try:
-            return upload, future.result()
-        except StoreError as error:
-            return upload, error
-        except Exception as error:
-            if is_of_a_handler(error):
-                raise
-            # A bug of a store must not cost the other files their run.
-            message = f"internal error: {type(error).__name__}: {error}"
-            return upload, lacking("The upload failed", error) or StoreError(
-                message, code="InternalError", origin=Origin.OURS
-            )
+        outcome = future.outcome
+        assert outcome is not None
+        if isinstance(outcome, (Receipt, StoreError)):
+            return upload, outcome
+        if not isinstance(outcome, Exception) or is_of_a_handler(outcome):
+            raise outcome
+        # A bug of a store must not cost the other files their run.
+        message = f"internal error: {type(outcome).__name__}: {outcome}"
+        return upload, lacking("The upload failed", outcome) or StoreError(
+            message, code="InternalError", origin=Origin.OURS
+        )
 
-    def wait_for(self, looks: Sequence[Future[Receipt]], *, go_on: Callable[[], bool]) -> None:
+    def wait_for(self, looks: Sequence[PendingReceipt], *, go_on: Callable[[], bool]) -> None:
         """Wait for answers of the store to other requests than uploads, while ``go_on`` returns ``True``."""
-        from concurrent.futures import wait
-
-        while go_on() and not all(look.done() for look in looks):
-            if self._loop is not None:
-                self._turn(_LOOK_SECONDS)
-            else:
-                wait(looks, timeout=_LOOK_SECONDS)
+        for look in looks:
+            while not look.done() and go_on():
+                if self._loop is not None:
+                    self._turn(_LOOK_SECONDS)
+                else:
+                    look.wait(_LOOK_SECONDS)
 
     def abandon(self) -> list[FileTask]:
         """Abandon all uploads; their files are closed when the store is done with them."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,11 +32,9 @@ from s3_uploader.core.text import shown_name
 from s3_uploader.spool.open_file import OpenFile, open_candidate
 from s3_uploader.spool.removal import give_back, take
 from s3_uploader.spool.root import Names, SpoolRoot
-from s3_uploader.stores.base import Store
+from s3_uploader.stores.base import PendingReceipt, Store
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from s3_uploader.spool.echoes import DeepPlaces
 
 SECONDS = 10.0
@@ -52,7 +51,7 @@ _KEPT_KEYS = 32
 _MOST_KEYS = 1000
 _CLOCK_TOLERANCE = 5.0
 
-Wait = Callable[[Sequence["Future[Receipt]"]], None]
+Wait = Callable[[Sequence[PendingReceipt]], None]
 """Waits until all are done, at most :data:`SECONDS`."""
 
 
@@ -88,18 +87,16 @@ class SecondCopies:
 
     # ---------------------------------------------------------------------------------------------- already there
 
-    def ask(self, receipt: Receipt) -> Future[Receipt]:
+    def ask(self, receipt: Receipt) -> PendingReceipt:
         """Start a request for an object whose file was just renamed."""
         try:
             return self._store.confirm(receipt, deadline=self._clock.monotonic() + SECONDS)
         except Exception as error:
-            from concurrent.futures import Future
-
-            look: Future[Receipt] = Future()
-            look.set_exception(error)
+            look = PendingReceipt()
+            look.complete(error)
             return look
 
-    def answer(self, look: Future[Receipt]) -> StoreError | None:
+    def answer(self, look: PendingReceipt) -> StoreError | None:
         """The result of a request, after :attr:`wait`: ``None`` if the object is there."""
         if not look.done() and self.is_stopping():
             return UploadCancelled.interrupted()
@@ -385,10 +382,10 @@ def _same_content(one: int, other: int) -> bool:
         offset += len(piece)
 
 
-def _wait(looks: Sequence[Future[Receipt]]) -> None:
-    from concurrent.futures import wait
-
-    wait(looks, timeout=SECONDS)
+def _wait(looks: Sequence[PendingReceipt]) -> None:
+    ends_at = time.monotonic() + SECONDS
+    for look in looks:
+        look.wait(max(0.0, ends_at - time.monotonic()))
 
 
 def _is_text(key: str) -> bool:

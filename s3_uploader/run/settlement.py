@@ -11,7 +11,7 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from s3_uploader.core.control import FUTURE_TOLERANCE, Clock
 from s3_uploader.core.errors import StateError, StoreError, UploadCancelled
@@ -28,10 +28,7 @@ from s3_uploader.run.superseded import Superseded, is_outdated
 from s3_uploader.spool.open_file import Closing, OpenFile
 from s3_uploader.spool.removal import Detached, RemovalBatch, give_back
 from s3_uploader.spool.root import original_name
-from s3_uploader.stores.base import Store
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from s3_uploader.stores.base import PendingReceipt, Store
 
 _BATCH = 200
 _BATCH_SECONDS = 0.25
@@ -95,7 +92,7 @@ class Settlement:
         self._proven: list[tuple[FileTask, Receipt]] = []
         self._batch: list[tuple[FileTask, Receipt]] = []
         self._due_at = 0.0
-        self._looks: dict[int, Future[Receipt]] = {}
+        self._looks: dict[int, PendingReceipt] = {}
         self._leaving: RemovalBatch[_Proven] = RemovalBatch(
             self._root, clock=clock, keep=on_success.keep, move_to=on_success.move_to
         )

@@ -62,14 +62,16 @@ _RANGE = 32
 """Most descriptors that are closed in one call, so that every helper has something to do."""
 
 
-def is_being_written(descriptor: int) -> bool | None:
+def is_being_written(descriptor: int, *, again: bool = False) -> bool | None:
     """Whether any process has the file open for writing, also through a shared mapping; ``None`` if unknown.
 
     A read lease is granted only while there is no writer (``fcntl(2)``, ``F_SETLEASE``). It is released at once. The
     answer is unknown on network file systems, and for a user who neither owns the file nor has ``CAP_LEASE``.
+    ``again`` spares the choice of the signal (:func:`take_lease`): this descriptor had a lease before.
     """
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, _SIGNAL)
+        if not again:
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, _SIGNAL)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE)
         # A writer that tried to open the file in this moment may continue now, like one that comes a moment later.
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -115,9 +115,10 @@ def remove_taken(root: SpoolRoot, file: OpenFile, taken: Detached) -> Left | Non
     """
 
     def unlink(directory: int, name: str) -> Left | None:
-        # Over NFS an answer may be lost, and the repetition finds the work done.
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(name, dir_fd=directory)
+        except FileNotFoundError:
+            return None  # Over NFS an answer may be lost, and the repetition finds the work done.
         return None
 
     return _after_a_last_look(root, file, taken, unlink)
@@ -191,7 +192,7 @@ def _after_a_last_look(
 
 
 def _why_not(directory: int, file: OpenFile, taken: Detached) -> Left | None:
-    if is_being_written(file.descriptor):
+    if is_being_written(file.descriptor, again=True):
         return Left.BUSY
     if (found := _found(directory, taken.private)) == taken.fingerprint:
         return None
@@ -251,10 +252,7 @@ def _is_same(found: Fingerprint | None, file: OpenFile) -> bool:
 
 
 def _give_back(directory: int, private: str, name: str) -> None:
-    """Give a taken file its old name again, unless its producer has made a new one meanwhile.
-
-    Where that fails the file stays under its private name, as a candidate of the next run.
-    """
+    """Rename a taken file back where that is possible; otherwise the next run takes it up under its private name."""
     if private == name:
         return
     with contextlib.suppress(OSError):

@@ -322,7 +322,7 @@ def in_blocks(items: Iterable[_T], size: int = BLOCK) -> Iterator[list[_T]]:
 def taken_name(name: str) -> str | None:
     """The private name under which ``name`` is removed; ``None`` if it would be too long for a name."""
     private = f".{name}{TAKEN_SUFFIX}"
-    return private if len(os.fsencode(private)) <= 255 else None
+    return private if len(private) < 64 or len(os.fsencode(private)) <= 255 else None  # 64 * 4 bytes
 
 
 def taken_names(name: str) -> Iterator[str]:

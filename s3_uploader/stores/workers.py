@@ -11,12 +11,12 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import StoreError, UploadCancelled, lacking
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
+from s3_uploader.stores.base import PendingReceipt
 from s3_uploader.stores.threads import ThreadPool, no_thread
 
 
@@ -29,9 +29,7 @@ class UploadTask:
     """
 
     def __init__(self, deadline: float) -> None:
-        self.future: Future[Receipt] = Future()
-        # From here on Future.cancel() cannot complete the future unexpectedly.
-        self.future.set_running_or_notify_cancel()
+        self.future = PendingReceipt()
         self.deadline = deadline
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -107,37 +105,34 @@ class UploadTask:
                 self._interrupt()
         self._over.set()
         if at_once:
-            self.future.set_exception(reason)
+            self.future.complete(reason)
 
     def run(self, work: Callable[[UploadTask], Receipt]) -> None:
         """Do the work and complete the future with its result."""
-        receipt: Receipt | None = None
-        error: BaseException | None = None
+        outcome: Receipt | BaseException
         try:
             self.check()
-            receipt = work(self)
+            outcome = work(self)
         except StoreError as raised:
             # An interrupted call raises an error of its own. The reason of the cancellation is reported instead.
-            error = self._reason or raised
+            outcome = self._reason or raised
         except BaseException as raised:
-            error = self._reason or lacking("The upload failed", raised)
-            if error is None:
-                error = StoreError(
+            reason: StoreError | None = self._reason or lacking("The upload failed", raised)
+            if reason is None:
+                reason = StoreError(
                     f"The upload failed unexpectedly: {type(raised).__name__}: {raised}",
                     code=type(raised).__name__,
                     origin=Origin.OURS,
                 )
-                error.__cause__ = raised
+                reason.__cause__ = raised
+            outcome = reason
         with self._lock:
             if self._settled:
                 return
             self._settled = True
-        if receipt is not None:
-            self.future.set_result(receipt)
-        else:
-            if isinstance(error, StoreError):
-                _forget_frames(error)
-            self.future.set_exception(error)
+        if isinstance(outcome, StoreError):
+            _forget_frames(outcome)
+        self.future.complete(outcome)
 
 
 def _forget_frames(error: BaseException | None) -> None:
@@ -165,7 +160,7 @@ class Workers:
         self._next_look = float("inf")
         self._closed = False
 
-    def submit(self, work: Callable[[UploadTask], Receipt], *, deadline: float) -> Future[Receipt]:
+    def submit(self, work: Callable[[UploadTask], Receipt], *, deadline: float) -> PendingReceipt:
         """Queue ``work``; it is called on a worker with its task.
 
         :raises StoreError: if no thread can be started.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from s3_uploader.core.errors import ConflictError, ObjectGone, SourceChanged
 from s3_uploader.core.findings import Finding, Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
-from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, PendingReceipt, PutOptions, Source, ignore
 from s3_uploader.stores.keys import derived_key, path_segments
 from s3_uploader.stores.workers import UploadTask, Workers
 
@@ -31,7 +30,7 @@ class MemoryStore:
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """See :meth:`s3_uploader.stores.base.Store.put`."""
         return self._workers.submit(lambda task: self._put(task, key, source, options, replaces), deadline=deadline)
 
@@ -53,7 +52,7 @@ class MemoryStore:
             raise ConflictError(f"{self.address(key)} is taken.", existing=_etag(there), hint="Look at both.")
         return Receipt(key=key, size=len(data), proof=Proof.CHECKSUM, etag=digest, already_there=there is not data)
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """See :meth:`s3_uploader.stores.base.Store.confirm`."""
         return self._workers.submit(lambda task: self._confirm(receipt), deadline=deadline)
 

@@ -20,7 +20,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from s3_uploader.core.errors import (
 )
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source, Store
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source, Store
 
 PATIENCE = 60.0
 
@@ -429,7 +428,7 @@ def begin(
     on_conflict: OnConflict = OnConflict.FAIL,
     minimum_proof: Proof = Proof.MD5,
     metadata: Mapping[str, str] | None = None,
-) -> Future[Receipt]:
+) -> PendingReceipt:
     """Start an upload; the file stays open until ``descriptors`` is closed.
 
     :param promised: size that the source claims to have, if not the truth.

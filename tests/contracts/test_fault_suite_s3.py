@@ -10,7 +10,6 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 
 from s3_uploader.core.errors import ConflictError, ProofError, Scope, SourceChanged, StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import PATIENCE, begin, pattern
@@ -71,7 +70,7 @@ class Setting:
             self.server.forget_requests()
         return self._store
 
-    def begin(self, key: str, content: bytes, **arguments: Any) -> Future[Receipt]:
+    def begin(self, key: str, content: bytes, **arguments: Any) -> PendingReceipt:
         """Start an upload."""
         store = arguments.pop("store", None) or self.store
         return begin(self.cleanup, store, self.directory, key, content, **arguments)

@@ -12,12 +12,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from urllib.parse import urlsplit
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.model import OnConflict, Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.store import S3Store
 from tests.servers.base import S3Endpoint
@@ -95,7 +94,7 @@ class Station:
         minimum_proof: Proof = Proof.MD5,
         metadata: Mapping[str, str] | None = None,
         replaces: str = "",
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """Start an upload that has so many seconds."""
         file = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         file.write(content)

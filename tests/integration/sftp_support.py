@@ -7,12 +7,11 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
 from s3_uploader.core.model import Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.sftp.store import SftpStore
 
 PATIENCE = 60.0
@@ -54,7 +53,7 @@ class Bench:
         seconds: float = PATIENCE,
         replaces: str = "",
         **options: Any,
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """Begin an upload."""
         path = self._directory / hashlib.sha256(os.fsencode(key) + content[:64]).hexdigest()
         path.write_bytes(content)

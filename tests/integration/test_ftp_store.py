@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.state_directory import create_state_directory, own_state_directory
 from s3_uploader.run.assembly import build_store
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.file_servers import holder, parts
 from s3_uploader.stores.ftp import control, transfers
 from s3_uploader.stores.ftp.data import DataConnection
@@ -101,7 +100,7 @@ def begin(
     deadline: float = 60,
     size: int | None = None,
     replaces: str = "",
-) -> Future[Receipt]:
+) -> PendingReceipt:
     """Start an upload."""
     path = tmp_path / f"source-{time.monotonic_ns()}"
     path.write_bytes(content)

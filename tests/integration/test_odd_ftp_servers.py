@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ import pytest
 
 from s3_uploader.core.errors import ConflictError, DestinationBusy, KeyRefused, NameTaken, ProofError, Scope, StoreError
 from s3_uploader.core.findings import Severity
-from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.model import OnConflict, Proof
 from s3_uploader.core.origins import Origin
 from s3_uploader.ledger.queries import EndpointMemory
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.file_servers import conflict, listing
 from s3_uploader.stores.file_servers.holder import Holder
 from s3_uploader.stores.ftp import keep_alive
@@ -32,7 +32,7 @@ from s3_uploader.stores.listing import CannotList
 from tests.servers.odd_ftp import OddFtpServer, Oddities, OddSession, odd_ftp_server
 from tests.servers.process import wait_until
 
-Begin = Callable[..., Future[Receipt]]
+Begin = Callable[..., PendingReceipt]
 NO_SIZES = {"SIZE": "550 Permission denied."}
 ONLY_LISTINGS = {**NO_SIZES, "MLST": "502 not implemented", "MLSD": "502 not implemented"}
 
@@ -66,7 +66,7 @@ def new_store(server: OddFtpServer, **options: Any) -> FtpStore:
 def begin(tmp_path: Path) -> Begin:
     """Starts an upload."""
 
-    def start(store: FtpStore, key: str, content: bytes, **options: Any) -> Future[Receipt]:
+    def start(store: FtpStore, key: str, content: bytes, **options: Any) -> PendingReceipt:
         given = {"minimum_proof": Proof.SIZE, **options}
         path = tmp_path / f"source-{time.monotonic_ns()}"
         path.write_bytes(content)

@@ -10,14 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from s3_uploader.core.errors import ConflictError, Scope, StoreError, UploadCancelled
-from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.model import OnConflict, Proof
+from s3_uploader.stores.base import PendingReceipt
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3.engines.native import make_engine
 from s3_uploader.stores.s3.store import S3Store
@@ -58,7 +58,7 @@ pytestmark = pytest.mark.rotated("real_s3", "server", "dialect")
 SIZES = (100, PART + 100)
 
 
-def outcomes(futures: dict[str, Future[Receipt]]) -> dict[str, StoreError | None]:
+def outcomes(futures: dict[str, PendingReceipt]) -> dict[str, StoreError | None]:
     """How each upload ended; what is no StoreError is a bug."""
     found: dict[str, StoreError | None] = {}
     for key, future in futures.items():
@@ -489,7 +489,7 @@ class TestCrashes:
         for number, store in enumerate(stores):
             station.put(store, f"warm-up-{number}", b"x")
         together = threading.Barrier(2)
-        found: list[dict[str, Future[Receipt]]] = [{}, {}]
+        found: list[dict[str, PendingReceipt]] = [{}, {}]
 
         def run(number: int) -> None:
             together.wait()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future
 
 import pytest
 
 from s3_uploader.core.errors import Scope, StoreError
-from s3_uploader.core.model import Receipt
-from s3_uploader.stores.base import Loop
+from s3_uploader.stores.base import Loop, PendingReceipt
 from s3_uploader.stores.s3 import waiting
 from s3_uploader.stores.s3.engines.native import NativeEngine
 from s3_uploader.stores.s3.store import S3Store
@@ -31,7 +29,7 @@ def loop_of(store: S3Store) -> Loop:
     return loop
 
 
-def turn_until_done(loop: Loop, future: Future[Receipt]) -> None:
+def turn_until_done(loop: Loop, future: PendingReceipt) -> None:
     """Run the loop as the coordinator does."""
     until = time.monotonic() + PATIENCE
     while not future.done():
@@ -39,7 +37,7 @@ def turn_until_done(loop: Loop, future: Future[Receipt]) -> None:
         assert loop.turn(0.2)
 
 
-def finisher(future: Future[Receipt]) -> list[int]:
+def finisher(future: PendingReceipt) -> list[int]:
     """Where the thread will be noted that completes a future."""
     threads: list[int] = []
     future.add_done_callback(lambda done: threads.append(threading.get_ident()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 import unicodedata
-from concurrent.futures import wait
 from typing import Any
 
 import pytest
@@ -63,7 +62,8 @@ def test_two_names_that_are_one(
         server = make_fault_server(dialect=dialect_of(fold, looks=looks, honoured=honoured))
         memory, shipped = NoMemory(), {}
         store = station.store(server.endpoint, engine, memory=memory)
-        wait([station.begin(store, name, name.encode()) for name in MISLEADING], PATIENCE)
+        for begun in [station.begin(store, name, name.encode()) for name in MISLEADING]:
+            begun.wait(PATIENCE)
         for number, name in enumerate(pair):
             if runs == 2:
                 store = station.store(server.endpoint, engine, memory=memory)

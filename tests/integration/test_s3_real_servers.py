@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from concurrent.futures import Future
 
 import pytest
 
 from s3_uploader.core.errors import ConflictError, KeyRefused, ProofError, Scope, StoreError
-from s3_uploader.core.model import OnConflict, Proof, Receipt
+from s3_uploader.core.model import OnConflict, Proof
+from s3_uploader.stores.base import PendingReceipt
 from s3_uploader.stores.s3.store import S3Store
 from tests.contracts.store_contract import ODD_KEYS, pattern
 from tests.integration.s3_support import MEBIBYTE, PART, PATIENCE, MeddlingProxy, Station, conditional, pending_uploads
@@ -222,7 +222,7 @@ class TestConflicts:
         for attempt in range(4):
             contents = [pattern(size, f"{attempt}-{number}") for number in range(2)]
             together = threading.Barrier(2)
-            futures: list[Future[Receipt] | None] = [None, None]
+            futures: list[PendingReceipt | None] = [None, None]
 
             def begin(number: int, store: S3Store, key: str, content: bytes) -> None:
                 together.wait()  # noqa: B023

@@ -22,14 +22,13 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PendingReceipt, PutOptions, Source, ignore
 from s3_uploader.stores.file_servers.attempts import Attempts
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.conflict import Site
@@ -199,7 +198,7 @@ class FileServerStore(ABC, Generic[_Session]):
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """Send the bytes of ``source`` to ``key`` below the path; see :meth:`Store.put`.
 
         ``receipt.etag``, and so ``replaces``, is ``sha256:`` and the hexadecimal SHA-256 of the content. If the server
@@ -215,7 +214,7 @@ class FileServerStore(ABC, Generic[_Session]):
 
         return self._workers.submit(send, deadline=deadline)
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """Ask for the file's size and read its last byte; see :meth:`Store.confirm`."""
         if self._workers is None:
             raise RuntimeError("the store is not open")

@@ -23,7 +23,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 
 from s3_uploader.core.errors import FAILING_DISK, ConflictError, Scope, StoreError
 from s3_uploader.core.files import OUT_OF_DESCRIPTORS, sync_directory
@@ -31,7 +30,7 @@ from s3_uploader.core.findings import Finding
 from s3_uploader.core.model import OnConflict, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PendingReceipt, PutOptions, Source, ignore
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.local.copying import FileCopy
 from s3_uploader.stores.local.errors import code_of, name_of_another, origin_of, reason_of, translated
@@ -102,7 +101,7 @@ class LocalStore:
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """Copy the bytes of ``source`` to ``key`` below the root; see :meth:`Store.put`.
 
         ``receipt.etag``, and so ``replaces``, is the hexadecimal SHA-256 of the content.
@@ -111,7 +110,7 @@ class LocalStore:
             raise RuntimeError("the store is not open")
         return self._workers.submit(lambda task: self._put(task, key, source, options, replaces), deadline=deadline)
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """Open the file and read its last byte; see :meth:`Store.confirm`."""
         if self._workers is None:
             raise RuntimeError("the store is not open")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-
 from s3_uploader.core.errors import ObjectGone
 from s3_uploader.core.model import Receipt
+from s3_uploader.stores.base import PendingReceipt
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.client import PendingRequest, S3Client
 
@@ -27,8 +26,7 @@ class Look:
         self._address = address
         self._deadline = deadline
         self._path = requests.encode_key(receipt.key)
-        self.future: Future[Receipt] = Future()
-        self.future.set_running_or_notify_cancel()
+        self.future = PendingReceipt()
 
     def begin(self) -> None:
         """Start. An empty object is only looked up."""
@@ -50,20 +48,20 @@ class Look:
             # Archived objects cannot be read, and a writer may lack permission to read. But a lookup may work.
             self._ask()
         elif call.error is None and call.status < 300 and not call.body.body:
-            self.future.set_exception(ObjectGone(f"{self._address} is empty now."))
+            self.future.complete(ObjectGone(f"{self._address} is empty now."))
         else:
             self._conclude(call)
 
     def _conclude(self, call: PendingRequest) -> None:
         if call.error is not None:
-            self.future.set_exception(call.error)
+            self.future.complete(call.error)
         elif call.status >= 300:
-            self.future.set_exception(ObjectGone(f"{self._address} does not exist, or cannot be read ({call.status})."))
+            self.future.complete(ObjectGone(f"{self._address} does not exist, or cannot be read ({call.status})."))
         else:
-            self.future.set_result(self._receipt)
+            self.future.complete(self._receipt)
 
 
-def confirm(client: S3Client, receipt: Receipt, *, address: str, deadline: float) -> Future[Receipt]:
+def confirm(client: S3Client, receipt: Receipt, *, address: str, deadline: float) -> PendingReceipt:
     """See :meth:`s3_uploader.stores.base.Store.confirm`."""
     look = Look(client, receipt, address=address, deadline=deadline)
     look.begin()

@@ -6,7 +6,6 @@ import collections
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -14,7 +13,7 @@ import msgspec
 from s3_uploader.core.errors import StoreError, UploadCancelled
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.text import shown_name
-from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, PendingReceipt, PutOptions, Source, ignore
 from s3_uploader.stores.retry import RetryPolicy
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, NoMemory
@@ -200,20 +199,18 @@ class S3Store:
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """Store the bytes of ``source`` under ``key``; see :meth:`s3_uploader.stores.base.Store.put`."""
-        future: Future[Receipt] = Future()
-        # From here on Future.cancel() cannot complete it unexpectedly.
-        future.set_running_or_notify_cancel()
+        future = PendingReceipt()
         context = self._context
         if context is None or self._closed:
-            future.set_exception(StoreError("The store is not open.", code="Closed"))
+            future.complete(StoreError("The store is not open.", code="Closed"))
             return future
         put = Put(key, source, options, deadline, replaces, future)
         try:
             self._begin(SingleUpload(context, put) if source.size <= self._threshold else in_parts(context, put))
         except StoreError as error:
-            future.set_exception(error)
+            future.complete(error)
         return future
 
     def _begin(self, upload: SingleUpload | MultipartUpload) -> None:
@@ -235,7 +232,7 @@ class S3Store:
         else:
             self._names.enter(upload, _prepare)
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """Read a byte of the object; see :meth:`s3_uploader.stores.base.Store.confirm`."""
         from s3_uploader.stores.s3.presence import confirm
 
@@ -273,12 +270,11 @@ class S3Store:
         )
         return checker.findings()
 
-    def _put_in_parts(self, key: str, source: Source, seconds: float) -> Future[Receipt]:
+    def _put_in_parts(self, key: str, source: Source, seconds: float) -> PendingReceipt:
         """Store a small object in the way of a large one."""
         assert self._context is not None
         options = self._transfer.variants[0] if self._transfer.variants else PutOptions()
-        future: Future[Receipt] = Future()
-        future.set_running_or_notify_cancel()
+        future = PendingReceipt()
         put = Put(key, source, options, self._around.clock() + seconds, "", future)
         self._begin(in_parts(self._context, put))
         return future

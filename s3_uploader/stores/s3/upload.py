@@ -5,12 +5,10 @@ The steps of an upload are callbacks. They run in sequence, on the thread that r
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
 from typing import Protocol
 
 import msgspec
@@ -20,7 +18,7 @@ from s3_uploader.core.errors import StoreError, UploadCancelled, lacking
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import is_plain, shown_name
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.capabilities import Capabilities, Conditional
 from s3_uploader.stores.s3.checksums import Digest
@@ -85,7 +83,7 @@ class Put(msgspec.Struct, frozen=True):
     options: PutOptions
     deadline: float
     replaces: str
-    future: Future[Receipt]
+    future: PendingReceipt
 
 
 class NameChecks(Protocol):
@@ -108,7 +106,7 @@ class ObjectUpload:
     taken. ``clean_up`` removes what a failed upload has left.
     """
 
-    future: Future[Receipt]
+    future: PendingReceipt
     common_name: str | None = None
     """The common form of its name and of those that some server treats as the same; see ``names``."""
     name_checks: NameChecks | None = None
@@ -338,8 +336,7 @@ class ObjectUpload:
                 self._error = UploadCancelled("The upload was cancelled because the store was closed.")
             self._reading = -1
         if not self.future.done():
-            with contextlib.suppress(InvalidStateError):
-                self._settle()
+            self._settle()
 
     def start_reading(self) -> bool:
         """Mark the source's descriptor as in use on another thread; ``False`` if it must not be used any more."""
@@ -358,16 +355,14 @@ class ObjectUpload:
         self.clean_up(self._cleaned_up)
 
     def _settle(self) -> None:
-        error, receipt = self._error, self._receipt
+        outcome = self._receipt or self._error
         self.let_go()
         if self._is_probe:
             self._is_probe = False
             self.context.capabilities.found("")
         self.context.over(self)
-        if receipt is not None:
-            self.future.set_result(receipt)
-        else:
-            self.future.set_exception(error)
+        assert outcome is not None
+        self.future.complete(outcome)
 
     # Probing: the first upload to an endpoint finds out whether conditional writes work there.
 

@@ -7,11 +7,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from s3_uploader.core.model import Receipt
-from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Loop, Memory, PutOptions, Source, Store, ignore
+from s3_uploader.stores.base import (
+    USUAL_LIMITS,
+    CheckLimits,
+    Loop,
+    Memory,
+    PendingReceipt,
+    PutOptions,
+    Source,
+    Store,
+    ignore,
+)
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from s3_uploader.core.findings import Finding
 
 
@@ -42,11 +50,11 @@ class PassingStore:
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """See :meth:`Store.put`."""
         return self._store.put(key, source, options=options, deadline=deadline, replaces=replaces)
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """See :meth:`Store.confirm`."""
         return self._store.confirm(receipt, deadline=deadline)
 

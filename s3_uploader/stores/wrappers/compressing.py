@@ -16,7 +16,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Collection
-from concurrent.futures import Future
 from typing import Any, Protocol
 
 import msgspec
@@ -27,7 +26,7 @@ from s3_uploader.core.files import OUT_OF_DESCRIPTORS, write_all
 from s3_uploader.core.limits import RAISE_SIZE_LIMIT, is_of_the_size_limit
 from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
-from s3_uploader.stores.base import Compression, PutOptions, Source, Store
+from s3_uploader.stores.base import Compression, PendingReceipt, PutOptions, Source, Store
 from s3_uploader.stores.threads import ThreadPool
 from s3_uploader.stores.wrappers.base import PassingStore
 
@@ -92,7 +91,7 @@ class _Job:
         self.source = source
         self.deadline = deadline
         self.cancelled = False
-        self.future: Future[Receipt] = Future()
+        self.future = PendingReceipt()
 
     def look_whether_over(self) -> None:
         """Raise the reason if the job was cancelled or is late."""
@@ -130,14 +129,13 @@ class CompressingStore(PassingStore):
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """Compress, if the options say so, and store."""
         compression = options.compression
         if compression is None:
             with self._turn:
                 return self._store.put(key, source, options=options, deadline=deadline, replaces=replaces)
         job = _Job(source, deadline)
-        job.future.set_running_or_notify_cancel()
         self._jobs.add(job)
 
         def work() -> None:
@@ -183,7 +181,7 @@ class CompressingStore(PassingStore):
             close_packed(packed)
             raise
 
-        def done(stored: Future[Receipt]) -> None:
+        def done(stored: PendingReceipt) -> None:
             close_packed(packed)
             error = stored.exception()
             if error is not None:
@@ -216,10 +214,7 @@ class CompressingStore(PassingStore):
 
     def _finish(self, job: _Job, outcome: Receipt | BaseException) -> None:
         self._jobs.discard(job)
-        if isinstance(outcome, Receipt):
-            job.future.set_result(outcome)
-        else:
-            job.future.set_exception(outcome)
+        job.future.complete(outcome)
 
 
 def open_packed(size: int, directory: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from s3_uploader.core.errors import (
     DEADLINE_EXCEEDED,
@@ -20,9 +19,8 @@ from s3_uploader.core.errors import (
     StoreError,
     UploadCancelled,
 )
-from s3_uploader.core.model import Receipt
 from s3_uploader.core.origins import Origin
-from s3_uploader.stores.base import PutOptions, Source, Store
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source, Store
 from s3_uploader.stores.wrappers.base import PassingStore
 
 KINDS: tuple[Callable[[str], StoreError], ...] = (
@@ -88,10 +86,10 @@ class UnreliableStore(PassingStore):
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """See :meth:`Store.put`; fails at random."""
         if self._random() >= self._rate:
             return self._store.put(key, source, options=options, deadline=deadline, replaces=replaces)
-        failed: Future[Receipt] = Future()
-        failed.set_exception(KINDS[int(self._random() * len(KINDS))](self.address(key)))
+        failed = PendingReceipt()
+        failed.complete(KINDS[int(self._random() * len(KINDS))](self.address(key)))
         return failed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from s3_uploader.core.model import Left, OnConflict, Receipt
 from s3_uploader.run.disposition import FailurePolicy, SuccessPolicy
 from s3_uploader.spool import open_file, removal
 from s3_uploader.spool.probe import CONTENT
+from s3_uploader.stores.base import PendingReceipt
 from tests.fakes import FakeStore, Harness, Put
 
 
@@ -217,7 +217,7 @@ def test_a_kept_file_that_changes_during_the_look(tmp_path: Path, monkeypatch: p
     descriptor = os.open(path, os.O_RDWR)
     real = harness.store.confirm
 
-    def confirm(receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(receipt: Receipt, *, deadline: float) -> PendingReceipt:
         os.pwrite(descriptor, b"DATA", 0)
         os.utime(descriptor, (harness.clock.seconds - 100,) * 2)
         return real(receipt, deadline=deadline)
@@ -235,7 +235,7 @@ class Forgetful(FakeStore):
 
     error: Exception | None = None
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """Take the object away first, as a consumer does that has waited for it."""
         if self.error is not None:
             raise self.error
@@ -285,10 +285,10 @@ class Mute(FakeStore):
 
     stop: Callable[[], None]
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """Do not answer."""
         self.stop()
-        return Future()
+        return PendingReceipt()
 
 
 def test_not_confirmed_before_a_stop(tmp_path: Path) -> None:

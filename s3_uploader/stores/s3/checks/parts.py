@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from s3_uploader.core.errors import StoreError
 from s3_uploader.core.files import unnamed_file
-from s3_uploader.core.model import Receipt
-from s3_uploader.stores.base import Source
+from s3_uploader.stores.base import PendingReceipt, Source
 from s3_uploader.stores.s3 import multipart_requests, requests
 from s3_uploader.stores.s3.capabilities import PartChecksums, fewer_part_checksums
 from s3_uploader.stores.s3.checks.trial import ERROR, OK, USUAL, WARNING, Trial
 from s3_uploader.stores.s3.meanings import DENIALS, kind_of
 from s3_uploader.stores.s3.refusals import NO_PARTS_HINT, Blame, blame, knows_no_parts, said
 
-PutInParts = Callable[[str, Source, float], "Future[Receipt]"]
+PutInParts = Callable[[str, Source, float], "PendingReceipt"]
 
 _SMALL = b"s3_uploader was here to see whether parts can be joined.\n"
 _WORDS: dict[PartChecksums, str] = {

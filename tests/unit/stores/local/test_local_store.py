@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from s3_uploader.core.errors import (
 from s3_uploader.core.findings import Severity
 from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.origins import Origin
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.local import files as local_files
 from s3_uploader.stores.local import store as module
 from s3_uploader.stores.local.copying import FileCopy
@@ -64,7 +63,7 @@ def begin(
     size: int | None = None,
     deadline: float = 60,
     replaces: str = "",
-) -> Future[Receipt]:
+) -> PendingReceipt:
     """Start an upload of ``content``; the source stays open until the future is done."""
     path = tmp_path / f"source-{hashlib.sha256(content + key.encode(errors='replace')).hexdigest()}"
     path.write_bytes(content)

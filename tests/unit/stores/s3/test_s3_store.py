@@ -10,14 +10,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from s3_uploader.core.errors import ConflictError, EngineUnavailable, Scope, StoreError, UploadCancelled
 from s3_uploader.core.model import Proof, Receipt
-from s3_uploader.stores.base import PutOptions, Source
+from s3_uploader.stores.base import PendingReceipt, PutOptions, Source
 from s3_uploader.stores.s3.capabilities import NoMemory
 from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.credentials import Credentials
@@ -151,7 +150,7 @@ class Play:
         assert self.store._context is not None
         return self.store._context.capabilities.conditional
 
-    def put(self, key: str = "key", *, seconds: float = 100.0) -> Future[Receipt]:
+    def put(self, key: str = "key", *, seconds: float = 100.0) -> PendingReceipt:
         """Upload the content."""
         return self.store.put(
             key,

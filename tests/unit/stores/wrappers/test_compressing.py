@@ -11,7 +11,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from s3_uploader import config
 from s3_uploader.core.errors import ConfigError, EngineUnavailable, SourceChanged, StoreError, UploadCancelled
 from s3_uploader.core.model import Candidate, Proof, Receipt
 from s3_uploader.run.routing import build_routes
-from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Compression, PutOptions, Source, ignore
+from s3_uploader.stores.base import USUAL_LIMITS, CheckLimits, Compression, PendingReceipt, PutOptions, Source, ignore
 from s3_uploader.stores.wrappers import compressing
 from s3_uploader.stores.wrappers.compressing import IN_MEMORY, CompressingStore
 
@@ -51,7 +50,7 @@ class Recording:
         self.got: list[tuple[str, bytes, PutOptions]] = []
         self.error: StoreError | None = None
         self.answers = True
-        self.held: list[Future[Receipt]] = []
+        self.held: list[PendingReceipt] = []
         self.closed = self.cancelled = False
         self._inside = threading.Lock()
 
@@ -60,19 +59,19 @@ class Recording:
 
     def put(
         self, key: str, source: Source, *, options: PutOptions, deadline: float, replaces: str = ""
-    ) -> Future[Receipt]:
+    ) -> PendingReceipt:
         """Keep it."""
         assert self._inside.acquire(blocking=False), "two calls at once"
         try:
             data = os.pread(source.descriptor, source.size + 1, 0)
             self.got.append((key, data, options))
-            future: Future[Receipt] = Future()
+            future = PendingReceipt()
             if not self.answers:
                 self.held.append(future)
             elif self.error is not None:
-                future.set_exception(self.error)
+                future.complete(self.error)
             else:
-                future.set_result(Receipt(key=key, size=len(data), proof=Proof.CHECKSUM))
+                future.complete(Receipt(key=key, size=len(data), proof=Proof.CHECKSUM))
             return future
         finally:
             self._inside.release()
@@ -81,12 +80,12 @@ class Recording:
         """Take note."""
         self.cancelled = True
         for future in self.held:
-            future.set_exception(UploadCancelled("stopped"))
+            future.complete(UploadCancelled("stopped"))
 
-    def confirm(self, receipt: Receipt, *, deadline: float) -> Future[Receipt]:
+    def confirm(self, receipt: Receipt, *, deadline: float) -> PendingReceipt:
         """It is there."""
-        future: Future[Receipt] = Future()
-        future.set_result(receipt)
+        future = PendingReceipt()
+        future.complete(receipt)
         return future
 
     def check(
