@@ -310,6 +310,19 @@ def test_stale_lock(server: PyFtpServer) -> None:
     assert server.files() == {}
 
 
+def test_a_directory_in_the_place_of_a_file(
+    server: PyFtpServer, opened: Callable[..., FtpStore], tmp_path: Path
+) -> None:
+    """What is said is that, and not a missing permission; with keep-both the file is stored beside it."""
+    (server.root / "key").mkdir()
+    store = opened()
+    with pytest.raises(ConflictError, match="key is a directory"):
+        put(store, tmp_path, "key", b"one")
+    receipt = put(store, tmp_path, "key", b"one", on_conflict=OnConflict.KEEP_BOTH)
+    assert server.files() == {receipt.key: b"one"}
+    assert put(store, tmp_path, "key", b"one", on_conflict=OnConflict.KEEP_BOTH).already_there
+
+
 def test_lock_from_the_future(server: PyFtpServer) -> None:
     """It would never be old enough, so somebody is asked to look at it."""
     lock = server.root / "write"

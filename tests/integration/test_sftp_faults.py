@@ -621,6 +621,28 @@ def test_a_listing_in_drops(scripted_sftp: ScriptedSftpServer, bench: Bench) -> 
 # ---------------------------------------------------------------------------------------------- permissions
 
 
+def test_audit_of_what_may_not_be_listed(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """It says which permission it needs."""
+
+    async def denied() -> AsyncIterator[asyncssh.SFTPName]:
+        raise asyncssh.SFTPPermissionDenied("no")
+        yield
+
+    scripted_sftp.always("scandir", lambda request: denied())  # type: ignore[arg-type, return-value]
+    inventory = bench.new_store().inventory()
+    inventory.open()
+    with pytest.raises(StoreError, match="refuses to look up") as caught:
+        list(inventory.entries("", wanted=lambda: ""))
+    assert "permission to list" in caught.value.hint
+    inventory.close()
+
+
+def test_check_of_an_open_store_with_a_lock(bench: Bench) -> None:
+    """The lock file is held by the store itself, and that is a finding too."""
+    found = bench.opened(lock_file="write").check(now=time.time())
+    assert [each.fact for each in found if "lock file" in each.fact] == ["the lock file write was made"]
+
+
 @pytest.mark.parametrize(
     ("requests", "right"),
     [

@@ -411,6 +411,20 @@ def test_second_and_other_content(bench: Bench, here: Here) -> None:
     assert here.files() == {"key": b"six", second.key: b"two"}
 
 
+def test_a_directory_in_the_place_of_a_file(bench: Bench, here: Here) -> None:
+    """With keep-both the file is stored beside it, and found there again; otherwise the sentence says what to do."""
+    (here.root / "key").mkdir()
+    store = bench.opened()
+    for on_conflict in (OnConflict.FAIL, OnConflict.OVERWRITE):
+        with pytest.raises(ConflictError, match="key is a directory") as caught:
+            bench.put(store, "key", b"one", on_conflict=on_conflict)
+        assert "Rename the file or the directory" in caught.value.hint
+    receipt = bench.put(store, "key", b"one", on_conflict=OnConflict.KEEP_BOTH)
+    assert here.files() == {receipt.key: b"one"}
+    assert bench.put(store, "key", b"one", on_conflict=OnConflict.KEEP_BOTH).already_there
+    assert here.files() == {receipt.key: b"one"}
+
+
 def test_two_stores_want_one_name(bench: Bench, here: Here) -> None:
     """Of many writers of one name one gets it, and the others are told; nobody's bytes are mixed or lost."""
     stores = [bench.opened() for _ in range(4)]

@@ -34,3 +34,8 @@ def check_lock(server: str, session: FileSession, lock_file: str | None, create:
         yield Finding(Severity.ERROR, server, error.message, error.hint)
     else:
         yield Finding(Severity.OK, server, f"the lock file {lock_file} was made and removed")
+
+
+def made_already(server: str, lock_file: str) -> Finding:
+    """The finding about the lock file of an open store, which holds it."""
+    return Finding(Severity.OK, server, f"the lock file {lock_file} was made")

@@ -89,6 +89,7 @@ class KeyDecision:
         self._replaces = replaces
         self._content = content
         self._site = site
+        self._steps_aside = False
 
     def decide(self, session: FileSession) -> Receipt | Target:
         """The key to store under, or the receipt of the existing file.
@@ -151,8 +152,16 @@ class KeyDecision:
                 hint="Rename one of the two files.",
             )
 
+    def step_aside(self, key: str) -> bool:
+        """Take the derived key from now on, because a directory has this one, if ``on_conflict`` permits that."""
+        if key == self._key and self._options.on_conflict is OnConflict.KEEP_BOTH:
+            self._steps_aside = True
+            return True
+        return False
+
     def _keys(self) -> Iterator[str]:
-        yield self._key
+        if not self._steps_aside:
+            yield self._key
         if self._options.on_conflict is OnConflict.KEEP_BOTH:
             yield derived_key(self._key, self._content.digest("sha256"))
 

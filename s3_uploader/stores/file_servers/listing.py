@@ -13,12 +13,14 @@ from typing import TypeVar
 
 from s3_uploader.core.errors import KeyRefused, Scope, StoreError
 from s3_uploader.core.meanings import of_one_file
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Lost, Refused
 from s3_uploader.stores.file_servers.server import FileServer
 from s3_uploader.stores.keys import path_segments
 from s3_uploader.stores.listing import OUT_OF_TIME, CannotList, Entry
 
+_HINT = "The audit lists every directory: give the user permission to list and to read there."
 _ATTEMPTS = 3
 _MOST_LISTED_BYTES = 32 << 20
 """For one directory: about 300,000 names."""
@@ -168,6 +170,7 @@ class FileInventory:
                     code=refused.error_code,
                     scope=Scope.DESTINATION if refused.is_one_too_many else Scope.FILE,
                     origin=refused.origin if refused.is_one_too_many else of_one_file(refused.origin),
+                    hint=_HINT if refused.origin is Origin.DIRECTORY else "",
                 ) from None
         raise AssertionError
 

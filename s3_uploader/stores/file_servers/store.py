@@ -272,9 +272,11 @@ class FileServerStore(ABC, Generic[_Session]):
     ) -> list[Finding]:
         """Connect, log in and try everything that an upload needs; see :meth:`Store.check`."""
         from s3_uploader.stores.file_servers.check import borrowing, check_file_server
+        from s3_uploader.stores.file_servers.check_lock import made_already
 
         connect, release = borrowing(self._pool, self._server)
-        return check_file_server(
+        findings = [] if self._lock is None else [made_already(self.name, str(self._lock_file))]
+        return findings + check_file_server(
             connect,
             self._server.login_error,
             self._of_the_login,

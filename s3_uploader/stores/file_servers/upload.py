@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from s3_uploader.core.errors import ProofError, Scope, StoreError
+from s3_uploader.core.errors import ConflictError, ProofError, Scope, StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import PutOptions, Source
@@ -276,7 +276,9 @@ class FileUpload(ABC, Generic[_Session]):
             self._give_name(session, path, replaces=was is not None)
         except Refused as refused:
             self._renaming = None
-            if session.size(path) is None:
+            if session.size(path) is None and not (
+                session.is_directory(path) and self._decision.step_aside(target.key)
+            ):
                 raise self._refused_rename(session, refused) from None
             # IIS and FileZilla Server do not overwrite. If we must not either, another writer was first.
             decision = self._decision.decide(session)
@@ -311,6 +313,11 @@ class FileUpload(ABC, Generic[_Session]):
     def _refused_rename(self, session: _Session, refused: Refused) -> Refused | StoreError:
         """The meaning of a refused rename when no file has that name."""
         if not session.learned.sees or session.size(self.temporary_path, thoroughly=True) is not None:
+            if session.is_directory(self._decision.path(session, self._key)):
+                return ConflictError(
+                    f"{self._site.address(self._key)} is a directory.",
+                    hint="Rename the file or the directory, or set on_conflict to keep-both.",
+                )
             return self._without_rename(session, refused)
         self.temporary_path = ""
         return StoreError(

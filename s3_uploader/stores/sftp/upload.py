@@ -67,8 +67,6 @@ class SftpUpload(FileUpload[Session]):
     def _without_rename(self, session: Session, refused: base.Refused) -> base.Refused | StoreError:
         """The meaning of a refused rename. From an existing file to a free name, it would be refused for every file."""
         assert isinstance(refused, Refused)
-        if session.is_directory(self._decision.path(session, self._key)):
-            return ConflictError(f"{self._site.address(self._key)} is a directory.")
         if session.is_dead_link(self._decision.path(session, self._key)):
             return ConflictError(
                 f"{self._site.address(self._key)} is a symbolic link to a file that does not exist.",
