@@ -377,7 +377,8 @@ def _summary_line(summary: Summary, destination: str, seconds: float) -> str:
         audited += f", as they were in the inventory from {zoned_time(summary.taken_at)}"
     parts = [f"{summary.same:,} with the same content"]
     if summary.size_only:
-        parts.append(f"{summary.size_only:,} with the same size (nothing more can be compared)")
+        rest = "nothing more can be compared" if summary.is_deep else "--deep compares more where it can"
+        parts.append(f"{summary.size_only:,} with the same size ({rest})")
     for kind, number in sorted(summary.findings.items(), key=lambda item: item[0].is_note):
         parts.append(f"{number:,} {_IN_SUMMARY[kind]}")
     if summary.not_audited:

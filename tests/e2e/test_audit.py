@@ -367,6 +367,11 @@ class TestSpool:
         assert sorted(found.values()) == ["content", "missing"]
         assert sorted(kinds(site.run("audit", "--json", "--deep")).values()) == ["content", "content", "missing"]
 
+    def test_what_more_could_be_compared(self, site: Site, kept: Path) -> None:
+        """Without --deep only sizes are compared, and the summary does not say that this is all that can be."""
+        assert "3 with the same size (--deep compares more where it can)" in site.run("audit").stdout
+        assert "3 with the same content." in site.run("audit", "--deep").stdout
+
     def test_a_directory_that_is_gone(self, site: Site, kept: Path) -> None:
         """An archive that is not mounted is no archive in which everything is missing."""
         kept.rename(kept.with_name("unmounted"))

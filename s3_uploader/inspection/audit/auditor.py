@@ -73,7 +73,7 @@ class Audit:
         self._queue: deque[_Looking] = deque()
         self._denied: list[tuple[ShippedRow, LookDenied]] | None = []
         self._listed = True
-        self.summary = Summary()
+        self.summary = Summary(is_deep=deep)
 
     def run(self, rows: Iterator[ShippedRow], bounds: Bounds) -> Summary:
         """Audit all rows, which are in the order of their keys' bytes.

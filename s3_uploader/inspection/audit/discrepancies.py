@@ -58,7 +58,8 @@ class Summary(msgspec.Struct, kw_only=True):
     """The number of audited keys, and the results.
 
     :ivar same: the content is the one that was shipped, by checksum or ETag.
-    :ivar size_only: there with the recorded size, and nothing else can be compared.
+    :ivar size_only: there with the recorded size, and nothing else could be compared.
+    :ivar is_deep: whether each key was looked up, so that more cannot be compared.
     :ivar findings: by kind.
     :ivar looks: requests for single keys.
     :ivar local_files: examined files of the spool.
@@ -72,6 +73,7 @@ class Summary(msgspec.Struct, kw_only=True):
     keys: int = 0
     same: int = 0
     size_only: int = 0
+    is_deep: bool = False
     findings: dict[Kind, int] = {}
     looks: int = 0
     local_files: int = 0
