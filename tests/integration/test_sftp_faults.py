@@ -458,6 +458,14 @@ def test_a_file_that_is_too_large(scripted_sftp: ScriptedSftpServer, bench: Benc
     assert scripted_sftp.files() == {"small": b"small"}
 
 
+def test_a_connection_that_is_cut_is_no_full_disk(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """If the test whether there is room gets no answer, the refusal stays that of one file."""
+    scripted_sftp.once("write", refuse(asyncssh.SFTPFailure("odd")), hang_up)
+    with pytest.raises(StoreError, match="write: odd") as caught:
+        bench.put(bench.opened(retry_attempts=1), "key", b"content")
+    assert (caught.value.code, caught.value.scope) == ("Failure", Scope.FILE)
+
+
 def test_a_directory_that_cannot_be_written_to(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
     """A right that is missing is that of every file until one is accepted, and then of the files there."""
     scripted_sftp.always("mkdir", DENIED)

@@ -195,8 +195,10 @@ class Attempts(Generic[_Session]):
             return True
         try:
             session.store(upload.probe_path, [b"\n"])
-        except (Refused, Lost):
+        except Refused:
             return True
+        except Lost:
+            return False  # a connection that is cut says nothing about the disk
         finally:
             with contextlib.suppress(Refused, Lost):
                 session.delete(upload.probe_path)
