@@ -762,7 +762,7 @@ class TestMoveToAnotherFileSystem:
     ) -> None:
         """A copy takes long: what a writer whom no lease shows writes meanwhile is kept, and the copy is none."""
         monkeypatch.setattr(removal, "take_lease", lambda descriptor: None)
-        monkeypatch.setattr(removal, "is_being_written", lambda descriptor: None)
+        monkeypatch.setattr(removal, "is_being_written", lambda descriptor, again: None)
         write(spool / "x", "content")
         file = opened("x")
         At(monkeypatch, "fsync", lambda: change(Path(f"/proc/self/fd/{file.descriptor}")), after=True)
@@ -776,7 +776,7 @@ class TestMoveToAnotherFileSystem:
     ) -> None:
         """A file that is longer than it was when its copy begins has changed; that is no failure to move it."""
         monkeypatch.setattr(removal, "take_lease", lambda descriptor: None)
-        monkeypatch.setattr(removal, "is_being_written", lambda descriptor: None)
+        monkeypatch.setattr(removal, "is_being_written", lambda descriptor, again: None)
         write(spool / "x", "content")
         file = opened("x")
         At(monkeypatch, "pread", lambda: append(Path(f"/proc/self/fd/{file.descriptor}")), after=False)
