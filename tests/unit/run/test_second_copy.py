@@ -208,7 +208,7 @@ def test_only_in_a_like_place(tmp_path: Path) -> None:
 def test_a_kept_file_that_changes_during_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written to a kept file while the destination is asked is shipped by the next run, and not remembered."""
     for module, name in ((removal, "take_lease"), (removal, "is_being_written"), (open_file, "is_being_written")):
-        monkeypatch.setattr(module, name, lambda descriptor: None)
+        monkeypatch.setattr(module, name, lambda descriptor, **choice: None)
     harness = Harness(tmp_path)
     harness.on_success = SuccessPolicy(keep=True)
     harness.on_conflict = OnConflict.OVERWRITE
