@@ -354,18 +354,30 @@ def _put_back(claim: SpoolRoot, names: Names, name: str, spool: SpoolRoot) -> bo
 
     :raises OSError: if it cannot be put back.
     """
-    try:
-        os.stat(name, dir_fd=claim.directory(names), follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    # Since the last check the directory may have been pruned, by any uploader, and created again.
-    spool.refresh()
+    for attempt in range(_TRIES):
+        try:
+            os.stat(name, dir_fd=claim.directory(names), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        # Since the last look any uploader may have pruned the directory, and its producer may have made it again.
+        spool.refresh()
+        try:
+            _rename_back(claim, names, name, spool)
+        except FileNotFoundError:
+            if attempt + 1 == _TRIES:
+                raise
+        else:
+            return True
+    raise AssertionError("unreachable")
+
+
+def _rename_back(claim: SpoolRoot, names: Names, name: str, spool: SpoolRoot) -> None:
     for wanted in (name, *taken_names(original_name(name))):
         # Where a name is taken, both files are candidates, this one under a private name.
         with contextlib.suppress(FileExistsError):
             make_directories(spool, names)
             rename_without_replacing(claim.directory(names), name, spool.directory(names), wanted)
-            return True
+            return
     raise FileExistsError(errno.EEXIST, "a newer file has its name")
 
 

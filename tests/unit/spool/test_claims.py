@@ -15,6 +15,7 @@ import pytest
 
 from s3_uploader.core.errors import SpoolError
 from s3_uploader.core.model import Candidate, Left
+from s3_uploader.core.renaming import rename_without_replacing
 from s3_uploader.run.admission import Admission
 from s3_uploader.spool import claim_dir
 from s3_uploader.spool import claims as module
@@ -138,6 +139,29 @@ class TestTaking:
         monkeypatch.setattr(os, "mkdir", mkdir)
         claims.give_back(candidate("a/x"))
         assert paths_below(spool) == {"a/x"}
+
+    @pytest.mark.parametrize("times", [1, 3])
+    def test_directory_that_is_pruned_again_before_the_rename(
+        self, root: SpoolRoot, spool: Path, working: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch, times: int
+    ) -> None:
+        """Another uploader may find the directory that was just made, and empty."""
+        write(spool / "a/b/x")
+        dead = Claims(root, str(working))
+        assert dead.take(candidate("a/b/x"))
+        kill(dead)
+        pruned: list[str] = []
+
+        def rename(source: int, old: str, target: int, new: str) -> None:
+            if len(pruned) < times:
+                pruned.append(new)
+                (spool / "a/b").rmdir()
+                (spool / "a").rmdir()
+            rename_without_replacing(source, old, target, new)
+
+        monkeypatch.setattr(module, "rename_without_replacing", rename)
+        told: list[str] = []
+        assert claims.recover(lambda path, error: told.append(f"{path}: {error}")) == 1
+        assert (told, len(pruned), paths_below(spool)) == ([], times, {"a/b/x"})
 
     def test_not_renamed(self, spool: Path, claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that cannot be given back stays in the claim."""
