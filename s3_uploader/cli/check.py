@@ -150,9 +150,8 @@ def _check_destination(configuration: Config, ledger_path: str, local: list[Find
 
 def _limits(configuration: Config) -> CheckLimits:
     """How long the check may take: a step as long as an upload, and all as long as a run."""
-    silence = getattr(
-        configuration.destination, "timeout_seconds", 0.0
-    )  # of a file server, which may be late with each answer
+    # A file server may be late with each answer.
+    silence = getattr(configuration.destination, "timeout_seconds", 0.0)
     seconds = min(max(USUAL_LIMITS.seconds, silence), longest_step(configuration))
     budget = configuration.max_runtime_seconds
     return CheckLimits(seconds) if budget is None else CheckLimits(seconds, time.monotonic() + budget)

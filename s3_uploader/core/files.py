@@ -263,11 +263,11 @@ def replace_file(path: str, data: bytes, *, durable: bool = True, mode: int | No
     try:
         with os.fdopen(descriptor, "wb") as file:
             if mode is None and before is not None:
-                from s3_uploader.core.attributes import keep_mode, keep_owner
+                from s3_uploader.core.attributes import keep_owner
 
                 keep_owner(descriptor, before)
-                keep_mode(descriptor, before.st_mode & 0o777)
-            elif mode is not None and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+                mode = before.st_mode & 0o777
+            if mode is not None and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
                 from s3_uploader.core.attributes import keep_mode
 
                 keep_mode(descriptor, mode)

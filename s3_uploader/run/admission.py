@@ -259,7 +259,7 @@ class Intake:
         if not isinstance(file, OpenFile):
             reason, detail = file
             if reason is Left.WAITING:
-                self._deferral.hold(self._routes(candidate).key, candidate)
+                self._hold(candidate)
             if self._admission.stuck is not None:
                 self._settlement.leftovers.cannot_remove(candidate, *self._admission.stuck)
             elif reason is Left.UNREADABLE:
@@ -303,12 +303,12 @@ class Intake:
         failed_before = settlement.any_failing and settlement.known_failure(candidate.path) is not None
         if failed_before and may_defer and not self._evidence.successes and self._deferral.has_room_for_failed():
             self._deferral.failed.append(candidate)
-            self._deferral.hold(self._routes(candidate).key, candidate)
+            self._hold(candidate)
             return None
         if may_defer and self._deferral.waits(candidate.path, in_doubt=self._evidence.is_in_doubt):
             # A file with a plain name shows whether the error is the destination's.
             self._deferral.unplain.append(candidate)
-            self._deferral.hold(self._routes(candidate).key, candidate)
+            self._hold(candidate)
             return None
         if not self.store_is_open and not self._open_store():
             self._settlement.leftovers.leave(candidate, Left.POSTPONED, "")
@@ -323,6 +323,9 @@ class Intake:
             options=target.options,
         )
         return None if (failed_before and self._is_still_stuck(task)) or not self._may_send(task) else task
+
+    def _hold(self, candidate: Candidate) -> None:
+        self._deferral.hold(self._routes(candidate).key, candidate)
 
     def _is_still_stuck(self, task: FileTask) -> bool:
         """Whether a file that was shipped and could not be removed, or moved, still cannot be.

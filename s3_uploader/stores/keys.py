@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 
-from s3_uploader.core.errors import KeyRefused
+from s3_uploader.core.errors import ConflictError, KeyRefused
 from s3_uploader.core.text import shown_name
 
 MAXIMUM_NAME_BYTES = 255
@@ -16,6 +16,13 @@ MAXIMUM_NAME_BYTES = 255
 
 UNLESS_BELOW = "Only files whose directory below it is there already can be shipped, if that can be written."
 """What it means if no file can be made in the directory of a prefix."""
+
+
+def is_directory(address: str) -> ConflictError:
+    """The error of a key that a directory has."""
+    return ConflictError(
+        f"{address} is a directory.", hint="Rename the file or the directory, or set on_conflict to keep-both."
+    )
 
 
 def path_segments(key: str) -> list[str]:

@@ -231,19 +231,16 @@ class RemoteLock:
         with contextlib.suppress(Refused, Lost, ValueError, OverflowError, OSError):
             modified = session.modified(self._path)
             if modified is not None:
-                return (
-                    f"It is from {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(modified))} UTC by the server's clock."
-                )
+                made = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(modified))
+                return f"It is from {made} UTC by the server's clock."
         return ""
 
     def _remedy(self) -> str:
         if self._stale_seconds is None:
             return "If its owner no longer runs, remove it by hand, or set lock_stale_seconds."
-        return (
-            _FROM_THE_FUTURE
-            if self._is_ahead
-            else f"It is removed when it is {shown_duration(self._stale_seconds)} old."
-        )
+        if self._is_ahead:
+            return _FROM_THE_FUTURE
+        return f"It is removed when it is {shown_duration(self._stale_seconds)} old."
 
     def _first_line(self, session: FileSession, *, insists: bool = False) -> str | None:
         """First line of the lock file; ``None`` if it cannot be read, empty if the file was deleted.

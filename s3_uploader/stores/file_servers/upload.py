@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from s3_uploader.core.errors import ConflictError, ProofError, Scope, StoreError
+from s3_uploader.core.errors import ProofError, Scope, StoreError
 from s3_uploader.core.model import Proof, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.stores.base import PutOptions, Source
@@ -23,6 +23,7 @@ from s3_uploader.stores.file_servers.learned import Names
 from s3_uploader.stores.file_servers.names import is_plain, is_stored_as, name_changed
 from s3_uploader.stores.file_servers.parts import NAMES
 from s3_uploader.stores.file_servers.proving import Prover
+from s3_uploader.stores.keys import is_directory
 from s3_uploader.stores.workers import UploadTask
 
 _Session = TypeVar("_Session", bound=FileSession)
@@ -314,10 +315,7 @@ class FileUpload(ABC, Generic[_Session]):
         """The meaning of a refused rename when no file has that name."""
         if not session.learned.sees or session.size(self.temporary_path, thoroughly=True) is not None:
             if session.is_directory(self._decision.path(session, self._key)):
-                return ConflictError(
-                    f"{self._site.address(self._key)} is a directory.",
-                    hint="Rename the file or the directory, or set on_conflict to keep-both.",
-                )
+                return is_directory(self._site.address(self._key))
             return self._without_rename(session, refused)
         self.temporary_path = ""
         return StoreError(

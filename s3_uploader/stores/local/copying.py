@@ -15,9 +15,9 @@ from s3_uploader.core.model import OnConflict, Proof, Receipt
 from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.base import PutOptions, Source
-from s3_uploader.stores.keys import derived_key
+from s3_uploader.stores.keys import derived_key, is_directory
 from s3_uploader.stores.local import files
-from s3_uploader.stores.local.errors import is_directory, name_of_another
+from s3_uploader.stores.local.errors import name_of_another
 from s3_uploader.stores.workers import UploadTask
 
 _CHUNK = 1 << 20

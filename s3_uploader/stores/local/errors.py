@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 
-from s3_uploader.core.errors import ConflictError, KeyRefused, NameTaken, Scope, StoreError, lacking
+from s3_uploader.core.errors import KeyRefused, NameTaken, Scope, StoreError, lacking
 from s3_uploader.core.limits import RAISE_SIZE_LIMIT, is_of_the_size_limit
 from s3_uploader.core.meanings import of_one_file
 from s3_uploader.core.origins import Origin
+from s3_uploader.stores.keys import is_directory
 
 _OUT_OF_REACH = (
     *(errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
@@ -31,13 +32,6 @@ def name_of_another(address: str) -> NameTaken:
         f"{address} is another name to this file system: it folds case, "
         "takes both ways to write an accent for one, or drops the dots at the end.",
         hint="Rename the file, or the directory on its path, or archive to a file system that keeps the names.",
-    )
-
-
-def is_directory(address: str) -> ConflictError:
-    """The error of a key that a directory has."""
-    return ConflictError(
-        f"{address} is a directory.", hint="Rename the file or the directory, or set on_conflict to keep-both."
     )
 
 

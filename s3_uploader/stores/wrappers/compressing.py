@@ -183,17 +183,13 @@ class CompressingStore(PassingStore):
 
         def done(stored: PendingReceipt) -> None:
             close_packed(packed)
-            error = stored.exception()
-            if error is not None:
-                self._finish(job, error)
-                return
-            receipt = stored.result()
-            self._finish(
-                job,
-                msgspec.structs.replace(
-                    receipt, size=job.source.size, stored_size=receipt.size, encoding=compression.format
-                ),
-            )
+            outcome = stored.outcome
+            assert outcome is not None
+            if isinstance(outcome, Receipt):
+                outcome = msgspec.structs.replace(
+                    outcome, size=job.source.size, stored_size=outcome.size, encoding=compression.format
+                )
+            self._finish(job, outcome)
 
         stored.add_done_callback(done)
 
