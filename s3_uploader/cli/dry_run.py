@@ -44,7 +44,7 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
         for verdict in preview.look(place, ledger=ledger, clock=clock, skip=skip):
             candidate = verdict.candidate
             path = place.root.shown(candidate.directory, candidate.name)
-            address = f"{configuration.destination.name}/{routes(candidate).key}"
+            address = f"{configuration.destination.name.rstrip('/')}/{routes(candidate).key}"
             tell(path, address, candidate.size, verdict.reason, verdict.detail)
             if verdict.reason is None:
                 files, size = files + 1, size + candidate.size

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from s3_uploader.core.text import parsed_server_url, shown_value
+from s3_uploader.core.text import file_server_name, parsed_server_url, shown_value
 
 _BUCKET = r"[A-Za-z0-9._~!$&'()*+,;=:@-]+"
 """Characters that need no escape in the path of a URL (RFC 3986). Real names have letters, digits, hyphens and dots."""
@@ -183,7 +183,7 @@ class FtpDestination(
     @property
     def name(self) -> str:
         """Its name in messages and in the ledger; its store has the same name."""
-        return f"{self.host}:{self.port}"
+        return file_server_name(self.host, self.port, self.path, default_port=21)
 
 
 class SftpDestination(
@@ -254,7 +254,7 @@ class SftpDestination(
     @property
     def name(self) -> str:
         """Its name in messages and in the ledger; its store has the same name."""
-        return f"{self.host}:{self.port}"
+        return file_server_name(self.host, self.port, self.path, default_port=22)
 
 
 class LocalDestination(

@@ -124,6 +124,17 @@ def without_secrets(text: str) -> str:
     return re.sub(_NAMED_SECRET, r"\1…", text)
 
 
+def file_server_name(host: str, port: int, path: str, *, default_port: int) -> str:
+    """What a directory of a file server is called in messages and in the ledger: ``host/path``, ``host:2121``.
+
+    :param default_port: the protocol's port, which the name omits.
+    """
+    directory = path.strip("/").removeprefix("./")
+    number = "" if port == default_port else f":{port}"
+    shown_host = f"[{host}]" if ":" in host else host
+    return f"{shown_host}{number}/{'' if directory == '.' else directory}".rstrip("/")
+
+
 def printable_json(text: str) -> str:
     """Escape every unprintable character of a JSON document; line breaks between values stay.
 

@@ -15,6 +15,8 @@ from s3_uploader.remote_store.errors import ObjectNotFound, RemoteStoreError
 from s3_uploader.stores.s3.meanings import Kind, kind_of
 
 _NOT_FOUND = (Kind.NO_OBJECT, Kind.NOT_FOUND)
+_OTHER_404 = (Kind.NOT_S3, Kind.NO_UPLOAD)
+"""A page of another server, and a multipart upload that is gone, say nothing about the object."""
 
 
 def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
@@ -23,7 +25,7 @@ def from_store_error(error: StoreError, *, status: int = 0) -> RemoteStoreError:
     :param status: the HTTP status, 0 without an answer.
     """
     code, kind = error.code, kind_of(error)
-    if kind is not Kind.NOT_S3 and (status == 404 or kind in _NOT_FOUND):
+    if kind not in _OTHER_404 and (status == 404 or kind in _NOT_FOUND):
         return ObjectNotFound(error.message, hint=error.hint, status=status or 404, code=code)
     if status or not _is_silence(error):
         return RemoteStoreError(error.message, hint=error.hint, status=status or None, code=code)

@@ -187,6 +187,7 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
             f"The state directory {state_dir} lies in the spool {config.base_dir}.",
             hint="Set state_dir to a directory outside the spool.",
         )
+    _refuse_files_beside_the_ledger(config, state_dir)
     for key, policy in (("on_success", config.on_success), ("on_failure", config.on_failure)):
         if isinstance(policy, MoveTo):
             target = move_directory(policy)
@@ -221,6 +222,22 @@ def _refuse_overlap(config: Config, root: SpoolRoot, state_dir: str) -> None:
             raise SpoolError(
                 f"The destination {target} lies in claim_dir {config.claim_dir}, which is for files under way.",
                 hint="Name a directory outside claim_dir.",
+            )
+
+
+def _refuse_files_beside_the_ledger(config: Config, state_dir: str) -> None:
+    """Make sure that nothing is put into the state directory, where its name may be that of the ledger."""
+    targets = {
+        "The destination": config.destination.path if isinstance(config.destination, LocalDestination) else None,
+        "claim_dir": config.claim_dir,
+        "on_success": move_directory(config.on_success) if isinstance(config.on_success, MoveTo) else None,
+        "on_failure": move_directory(config.on_failure) if isinstance(config.on_failure, MoveTo) else None,
+    }
+    for what, path in targets.items():
+        if path is not None and _is_within(path, os.path.realpath(state_dir)):
+            raise SpoolError(
+                f"{what}: {path} lies in the state directory {state_dir}, which holds the ledger.",
+                hint="Name a directory outside it.",
             )
 
 

@@ -645,6 +645,34 @@ def test_audit_of_what_may_not_be_listed(scripted_sftp: ScriptedSftpServer, benc
     inventory.close()
 
 
+def test_inventory_where_one_directory_may_not_be_listed(scripted_sftp: ScriptedSftpServer, bench: Bench) -> None:
+    """The rest is listed. Of what is expected in that directory, nobody says that it is missing."""
+
+    def listed(request: Request) -> AsyncIterator[asyncssh.SFTPName]:
+        async def denied() -> AsyncIterator[asyncssh.SFTPName]:
+            raise asyncssh.SFTPPermissionDenied("no")
+            yield
+
+        is_locked = request.arguments[0].endswith(b"/locked")
+        return denied() if is_locked else asyncssh.SFTPServer.scandir(request._server, *request.arguments)
+
+    store = bench.opened()
+    for key in ("a/1", "locked/2", "z/3"):
+        bench.put(store, key, CONTENT)
+    scripted_sftp.always("scandir", listed)  # type: ignore[arg-type]
+    inventory = bench.new_store().inventory()
+    inventory.open()
+    assert [entry.key for entry in inventory.entries("", wanted=lambda: "")] == ["a/1", "z/3"]
+    seen = inventory.look("locked/2", content=False)
+    assert seen is not None
+    assert seen.size == len(CONTENT)
+    with pytest.raises(StoreError, match="nobody knows whether it holds this file") as caught:
+        inventory.look("locked/4", content=False)
+    assert caught.value.scope is Scope.FILE
+    assert inventory.look("z/4", content=False) is None
+    inventory.close()
+
+
 def test_check_of_an_open_store_with_a_lock(bench: Bench) -> None:
     """The lock file is held by the store itself, and that is a finding too."""
     found = bench.opened(lock_file="write").check(now=time.time())

@@ -85,6 +85,8 @@ class FileInventory:
         self._seconds = min(seconds, _MOST_SECONDS)
         self._until = until
         self._closed = False
+        self._unlisted: list[str] = []
+        """Directories that the server does not list, each with a slash at its end."""
 
     @property
     def name(self) -> str:
@@ -117,7 +119,8 @@ class FileInventory:
 
     def entries(self, prefix: str, *, wanted: Callable[[], str]) -> Iterator[Entry]:
         """Walk the tree from the directory that ``prefix`` names."""
-        yield from self._walk(prefix[: prefix.rfind("/") + 1], wanted)
+        top = prefix[: prefix.rfind("/") + 1]
+        yield from self._walk(top, self._listed(top), wanted)
 
     def look(self, key: str, *, content: bool) -> Entry | None:
         """Size and time; with ``content`` also the server's own digest, or the SHA-256 of the bytes read back."""
@@ -127,10 +130,29 @@ class FileInventory:
             return None
         if not self.has_line_breaks and ("\n" in key or "\r" in key):
             return None
-        return self._persist(lambda session, budget: _look(session, budget, key, content=content), key)
+        found = self._persist(lambda session, budget: _look(session, budget, key, content=content), key)
+        hidden = None if found is not None else next(filter(key.startswith, tuple(self._unlisted)), None)
+        if hidden is not None:
+            # Servers that may not look into a directory say of the files there that they do not exist (vsftpd: 550).
+            raise StoreError(
+                f"The server lists nothing of {shown_name(self.address(hidden))}, so nobody knows whether it holds "
+                f"this file.",
+                code="Unlisted",
+                hint=_HINT,
+            )
+        return found
 
-    def _walk(self, path: str, wanted: Callable[[], str]) -> Iterator[Entry]:
-        listed = self._persist(lambda session, budget: _list(session, budget, path, self.address(path)), path)
+    def _listed(self, path: str) -> list[bytes]:
+        return self._persist(lambda session, budget: _list(session, budget, path, self.address(path)), path)
+
+    def _listed_if_allowed(self, path: str) -> list[bytes]:
+        """One directory among others. If it cannot be listed, what is expected there is looked up file by file."""
+        with _despite_one_refusal():
+            return self._listed(path)
+        self._unlisted.append(path)
+        return []
+
+    def _walk(self, path: str, listed: list[bytes], wanted: Callable[[], str]) -> Iterator[Entry]:
         # Sort a directory by its name with a slash: "a.b" comes before "a/b".
         listed.sort()
         listed.reverse()
@@ -139,11 +161,12 @@ class FileInventory:
             if each.kind == "dir":
                 below = f"{path}{each.name}/"
                 if os.fsencode(below) >= os.fsencode(wanted())[: len(os.fsencode(below))]:
-                    yield from self._walk(below, wanted)
+                    yield from self._walk(below, self._listed_if_allowed(below), wanted)
             elif each.size is None:
-                entry = self.look(path + each.name, content=False)
-                if entry is not None:
-                    yield entry
+                with _despite_one_refusal():  # the file is looked up again if it is expected, and named then
+                    entry = self.look(path + each.name, content=False)
+                    if entry is not None:
+                        yield entry
             else:
                 yield Entry(key=path + each.name, size=each.size, modified=each.modified)
 
@@ -205,6 +228,18 @@ class FileInventory:
         is_one_too_many = error.is_one_too_many if isinstance(error, Refused) else error.step == "connect"
         # A copy, because other threads add theirs.
         return next((each for each in list(self._sessions) if each.usable and is_one_too_many), None)
+
+
+@contextlib.contextmanager
+def _despite_one_refusal() -> Iterator[None]:
+    """Go on after an error that concerns one file or directory only."""
+    try:
+        yield
+    except CannotList:
+        raise
+    except StoreError as error:
+        if error.scope is not Scope.FILE:
+            raise
 
 
 def _list(session: FileSession, budget: _Budget, path: str, address: str) -> list[bytes]:

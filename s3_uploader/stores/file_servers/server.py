@@ -9,6 +9,7 @@ from typing import ClassVar, Generic, TypeVar
 import msgspec
 
 from s3_uploader.core.errors import StoreError
+from s3_uploader.core.text import file_server_name
 from s3_uploader.stores.file_servers.base import FileSession, Lost, Refused
 from s3_uploader.stores.file_servers.learned import Learned
 
@@ -47,9 +48,7 @@ class FileServer(ABC, Generic[_Made]):
     def name(self) -> str:
         """Host and path for messages and the ledger."""
         settings = self.settings
-        port = "" if settings.port == self.default_port else f":{settings.port}"
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        return f"{host}{port}/{self._shown_path()}".rstrip("/")
+        return file_server_name(settings.host, settings.port, settings.path, default_port=self.default_port)
 
     @property
     def silence(self) -> float:
@@ -77,6 +76,3 @@ class FileServer(ABC, Generic[_Made]):
     @abstractmethod
     def login_error(self, error: Refused | Lost) -> StoreError:
         """The error for a failed login."""
-
-    def _shown_path(self) -> str:
-        return self.settings.path.strip("/")

@@ -36,7 +36,3 @@ class Server(FileServer[Session]):
     def stop(self) -> None:
         """End the thread of the loop. A later session starts a new one."""
         self._loop.stop(timeout=0.5)
-
-    def _shown_path(self) -> str:
-        path = super()._shown_path().removeprefix("./")
-        return "" if path == "." else path

@@ -129,6 +129,21 @@ def test_an_abort_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPat
     assert engine.given_up.is_set()
 
 
+def test_a_copy_whose_parts_somebody_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no missing object, for which programs have an answer of their own."""
+
+    class Forgetful(SecretiveEngine):
+        def send(self, request: Request, done: Done) -> Any:
+            if request.operation != "UploadPartCopy":
+                return super().send(request, done)
+            done(Answer(status=404, headers={}, body=b"<Error><Code>NoSuchUpload</Code></Error>"))
+            return Unanswered(self, done)
+
+    with pytest.raises(s3.RemoteStoreError, match="NoSuchUpload") as caught:
+        copy_in_parts(Forgetful(), monkeypatch)
+    assert not isinstance(caught.value, s3.ObjectNotFound)
+
+
 @pytest.mark.parametrize("threshold", [1, 2**50])
 def test_a_copy_that_is_not_answered_is_given_up(monkeypatch: pytest.MonkeyPatch, threshold: int) -> None:
     """However large it is, it takes eleven times the timeout at most."""

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from s3_uploader.config import Config, S3Destination, from_mapping
+from s3_uploader.config.destinations import FtpDestination, SftpDestination
 from s3_uploader.run import assembly
 from s3_uploader.run.context import RunContext
+from s3_uploader.run.file_servers import server_store
 from s3_uploader.run.run import run_once
 from tests.fakes import FakeStore
 
@@ -53,3 +55,18 @@ def test_descriptors_are_counted_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
     report = run_once(settings, RunContext(emit=lambda event: None, make_store=make_store))
     assert report.shipped == 1
     assert (made, counts) == ([assembly.shared_descriptors(30, connections=256)[1]], [12, 9])
+
+
+@pytest.mark.parametrize("path", ["", "/", ".", "./in", "in/", "/srv/in"])
+@pytest.mark.parametrize("port", [None, 2121])
+@pytest.mark.parametrize("kind", ["ftp", "sftp"])
+def test_a_file_server_has_one_name(kind: str, port: int | None, path: str) -> None:
+    """The ledger looks up by the destination's name what a store of that name has shipped and kept."""
+    where = {"type": kind, "host": "files.example", "user": "u", "path": path} | ({"port": port} if port else {})
+    where |= {"password": "secret"} if kind == "ftp" else {}
+    settings = from_mapping({"base_dir": "/spool", "destination": where}, source="x")
+    destination = settings.destination
+    assert isinstance(destination, (FtpDestination, SftpDestination))
+    store = server_store(settings, destination, notice=lambda level, sentence: None, memory=None)
+    assert store.name == destination.name
+    assert destination.name.startswith("files.example:2121" if port else "files.example")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from s3_uploader import config
 from s3_uploader.core.errors import SpoolError
+from s3_uploader.ledger.state_directory import spool_name
 from s3_uploader.run.place import open_place
 from tests.fakes import write
 
@@ -45,6 +47,25 @@ def test_a_password_in_the_spool_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_no_run_ships_may_lie_there(tmp_path: Path, settings: dict[str, Any]) -> None:
     """What the layout does not recognise, or the globs keep out, is left alone."""
     opened(tmp_path, metrics_file=str(tmp_path / "spool" / "x.prom"), **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda path: {"destination": {"type": "local", "path": path}},
+        lambda path: {"claim_dir": path},
+        lambda path: {"on_success": {"move_to": path}},
+        lambda path: {"on_failure": {"move_to": path}},
+    ],
+    ids=["destination", "claim_dir", "on_success", "on_failure"],
+)
+def test_files_beside_the_ledger_are_refused(tmp_path: Path, settings: Callable[[str], dict[str, Any]]) -> None:
+    """One of them may be called like the ledger."""
+    own = tmp_path / "state" / spool_name(str(tmp_path / "spool"))
+    for path in (own, own / "below"):
+        with pytest.raises(SpoolError, match=r"lies in the state directory .*, which holds the ledger"):
+            opened(tmp_path, **settings(str(path)))
+    opened(tmp_path, **settings(str(tmp_path / "state" / "beside")))
 
 
 @pytest.mark.parametrize("target", ["claims", "claims/archive"])
