@@ -1,7 +1,7 @@
 """Kept files are shipped again when they go to another place.
 
 The ledger knows by the destination's name where a kept file was shipped, and a bucket or a server keeps its name when
-the endpoint, the directory or the prefix of the keys changes. So the ledger also remembers a digest of those.
+the endpoint, the directory, the user or the prefix of the keys changes. So the ledger also remembers a digest of those.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from s3_uploader.config.destinations import S3Destination
+from s3_uploader.config.destinations import LocalDestination, S3Destination
 from s3_uploader.config.schema import Config
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.text import counted
@@ -57,7 +57,10 @@ def _place(config: Config, environ: Mapping[str, str]) -> str:
     destination = config.destination
     if isinstance(destination, S3Destination):
         where = destination.endpoint_url or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
-    else:
+    elif isinstance(destination, LocalDestination):
         where = destination.path
+    else:
+        # A file server often shows each user a directory of their own, under the same path.
+        where = f"{destination.user}@{destination.path}"
     prefixes = {name: location.key_prefix for name, location in config.locations.items()}
     return f"{zlib.crc32(msgspec.json.encode((where, config.key_prefix, prefixes))):08x}"

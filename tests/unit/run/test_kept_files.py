@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from s3_uploader.config.loading import from_mapping
@@ -57,6 +58,23 @@ def test_another_place(tmp_path: Path, settings: dict[str, Any], environ: dict[s
         ledger.commit_batch(shipped=[SHIPPED])
         assert begin(config(**settings), environ)
         assert len(told) == 1
+
+
+@pytest.mark.parametrize("kind", ["ftp", "sftp"])
+def test_another_user_of_a_file_server(tmp_path: Path, kind: str) -> None:
+    """Under the same path many servers show each user a directory of their own."""
+
+    def keeping(user: str) -> Config:
+        destination = {"type": kind, "host": "h", "path": "/up", "user": user}
+        return from_mapping({"base_dir": "/spool", "destination": destination, "on_success": "keep"}, source="a test")
+
+    with Ledger.open(str(tmp_path / "ledger.sqlite3")) as ledger:
+        forget_those_of_another_place(keeping("ann"), ledger, environ={}, now=1.0, emit=lambda event: None)
+        ledger.commit_batch(shipped=[msgspec.structs.replace(SHIPPED, destination="h/up")])
+        assert not were_shipped_elsewhere(keeping("ann"), ledger, environ={}, now=1.0)
+        assert were_shipped_elsewhere(keeping("bob"), ledger, environ={}, now=1.0)
+        forget_those_of_another_place(keeping("bob"), ledger, environ={}, now=1.0, emit=lambda event: None)
+        assert not ledger.remembers("a", FILE, destination="h/up")
 
 
 def test_another_destination_is_left_alone(tmp_path: Path) -> None:
