@@ -42,6 +42,8 @@ _COPIES_FASTER = 64
 """Times that a server copies faster than the slowest transfer, because the bytes do not leave it: 1 MiB in a second."""
 _MOST_TIMEOUTS = 10
 """How many times ``timeout_seconds`` a server gets for the bytes of a copy, at most."""
+_LOOK_SECONDS = 0.25
+"""How often a request that waits for a connection is looked at."""
 _CLEAN_UP_SECONDS = 12.0
 """How long a cancelled upload may take to remove its parts."""
 _BYTES_IN_FLIGHT = 64 * 2**20
@@ -196,15 +198,19 @@ class Bucket:
         """Send a request. The same thread waits for the answer later."""
         waiter = Waiter()
         deadline = self.deadline(size) if seconds is None else time.monotonic() + seconds
+        # What is read may be shorter than what is asked for, so the head of the answer must confirm the time for it.
+        sure = self.deadline() if seconds is None and request.operation == "GetObject" else deadline
         sender = client or self.client
         call = sender.call(request, waiter.done, deadline=deadline, expected=expected)
-        return Asked(self, sender, call, waiter)
+        return Asked(self, sender, call, waiter, sure=sure)
 
     def wait(self, asked: Asked, tick: Callable[[], object] | None) -> None:
         """Wait until a request is over, which is at the latest shortly after its deadline."""
         call, waiter = asked.call, asked.waiter
         try:
-            in_time = self._turns.wait(waiter, call.deadline, tick=tick)
+            in_time = self._turns.wait(waiter, asked.sure, tick=tick)
+            while not in_time and (until := asked.extended()) > time.monotonic():
+                in_time = self._turns.wait(waiter, until, tick=tick)
         except BaseException as error:
             self._interrupted(error)
             call.cancel(UploadCancelled("The request was given up."))
@@ -291,13 +297,27 @@ class Bucket:
 class Asked:
     """A request that was sent, with the thread that will wait for its answer."""
 
-    __slots__ = ("_bucket", "call", "client", "waiter")
+    __slots__ = ("_bucket", "_promised", "call", "client", "sure", "waiter")
 
-    def __init__(self, bucket: Bucket, client: S3Client, call: PendingRequest, waiter: Waiter) -> None:
+    def __init__(self, bucket: Bucket, client: S3Client, call: PendingRequest, waiter: Waiter, *, sure: float) -> None:
         self._bucket = bucket
         self.client = client
         self.call = call
         self.waiter = waiter
+        self.sure = sure
+        self._promised = 0
+
+    def extended(self) -> float:
+        """The deadline now that the one without the time for its bytes has passed: it follows from those to come."""
+        call = self.call
+        if self.sure >= call.deadline:
+            return call.deadline
+        promised = call.promised
+        if promised is None:
+            return min(call.deadline, time.monotonic() + _LOOK_SECONDS)
+        # A later attempt may not have come so far.
+        self._promised = max(self._promised, promised)
+        return min(call.deadline, self.sure + self._promised / _SLOWEST)
 
     def answer(self, tick: Callable[[], object] | None = None) -> Answer:
         """Wait for the answer.

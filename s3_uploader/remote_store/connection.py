@@ -95,7 +95,8 @@ class S3Connection:
     :param addressing_style: ``virtual`` (bucket in the host name), ``path``, or ``auto``.
     :param max_attempts: the maximum number of attempts of one request.
     :param timeout_seconds: timeout of one request with all its attempts. A transfer gets a second more for every
-        16 KiB; a copy within the store gets one for every MiB, but no more than ten times the timeout.
+        16 KiB, a download for those that the answer announces; a copy within the store gets one for every MiB, but no
+        more than ten times the timeout.
     :param max_connections: the maximum number of connections to one bucket.
     :param engine: ``native``, the program's own; ``boto3``; ``auto`` uses boto3 only for what the native one cannot do.
 

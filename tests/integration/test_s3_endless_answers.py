@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import resource
 import socket
 import threading
@@ -12,8 +13,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from s3_uploader.core.errors import Scope
+from s3_uploader.remote_store import RemoteConnectionError, RemoteStore
 from s3_uploader.stores.retry import RetryPolicy
 from tests.contracts.store_contract import pattern
+from tests.integration.remote_support import connect
 from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import ENGINES, PART, PATIENCE, Known, Station
 from tests.servers.base import S3Endpoint
@@ -308,3 +311,57 @@ def test_a_server_that_sends_us_in_circles(engine: str, station: Station) -> Non
         assert len(server.requests) == 2
     assert error.scope is Scope.DESTINATION
     assert "eu-west-1" in error.hint
+
+
+READ = {
+    "a body": (b"Content-Length: 1000\r\n\r\n", b"x"),
+    "chunks": (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "a body without a length": (b"\r\n", b"x"),
+}
+
+
+def reading(engine: str, server: RawServer) -> tuple[bytes | None, float]:
+    """What the object API reads with a timeout of a second, and how long that takes."""
+    began = time.monotonic()
+    with connect(server.endpoint, engine=engine, timeout_seconds=1) as connection:
+        try:
+            return RemoteStore(connection).read_bytes("key"), time.monotonic() - began
+        except RemoteConnectionError:
+            return None, time.monotonic() - began
+
+
+@pytest.mark.parametrize("name", READ)
+def test_an_object_that_drips(engine: str, name: str) -> None:
+    """It has the time for the bytes that its answer promises, and not for those that were asked for."""
+    begin, more = READ[name]
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "' + b"a" * 32 + b'"\r\n' + begin)
+        ends_at = time.monotonic() + 20
+        while time.monotonic() < ends_at:
+            connection.sendall(more)
+            time.sleep(0.05)
+        return None
+
+    with RawServer(answer) as server:
+        body, seconds = reading(engine, server)
+    assert body is None
+    assert seconds < 1 + 2 * TOLERANCE
+
+
+def test_an_object_on_a_slow_line(engine: str) -> None:
+    """It comes in although it takes three times the timeout."""
+    content = pattern(100_000)
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes | None:
+        etag = hashlib.md5(content).hexdigest()
+        connection.sendall(f'HTTP/1.1 200 OK\r\nETag: "{etag}"\r\nContent-Length: {len(content)}\r\n\r\n'.encode())
+        for first in range(0, len(content), 5000):
+            time.sleep(0.15)
+            connection.sendall(content[first : first + 5000])
+        return None
+
+    with RawServer(answer) as server:
+        body, seconds = reading(engine, server)
+    assert body == content
+    assert seconds > 2.5

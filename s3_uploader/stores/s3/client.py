@@ -99,6 +99,12 @@ class PendingRequest:
         """Whether the outcome is final."""
         return self.finished is None
 
+    @property
+    def promised(self) -> int | None:
+        """How many bytes of the answer are sure to come, as far as known; ``None`` while the request is queued."""
+        sending = self._sending
+        return 0 if sending is None else sending.promised
+
     def doubt(self, failure: Failure) -> None:
         """Handle a lost answer: look first if the request may have succeeded and sending it again costs more."""
         if self._look is None or failure.kind not in _MAY_BE_DONE:

@@ -139,6 +139,10 @@ EngineName: TypeAlias = Literal["auto", "native", "boto3"]
 class Sending(Protocol):
     """A request in flight."""
 
+    @property
+    def promised(self) -> int | None:
+        """How many bytes of the answer's body are sure to come, or have come; ``None`` while the request is queued."""
+
     def cancel(self) -> None:
         """Cancel it. Unless ``done`` was called already, it is still called soon. May be called at any time."""
 

@@ -20,7 +20,7 @@ from s3_uploader.stores.base import Loop
 from s3_uploader.stores.s3.endpoint import Access
 from s3_uploader.stores.s3.engines.base import Answer, Done, EngineSettings, Failure, Outcome, Request, TransportFailure
 from s3_uploader.stores.s3.engines.boto3_failures import failure_of
-from s3_uploader.stores.s3.engines.bounded import BOUNDS, bound
+from s3_uploader.stores.s3.engines.bounded import BOUNDS, bound, read_body
 from s3_uploader.stores.s3.engines.throttle import Pace
 from s3_uploader.stores.threads import ThreadPool
 
@@ -80,10 +80,11 @@ _THREADS_SECONDS = 0.4
 class _Job:
     """A request in the queue or on a thread; a :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
 
-    __slots__ = ("_done", "_lock", "cancelled", "request")
+    __slots__ = ("_done", "_lock", "cancelled", "promised", "request")
 
     def __init__(self, request: Request, done: Done) -> None:
         self.request = request
+        self.promised: int | None = None
         self._done: Done | None = done
         self._lock = threading.Lock()
 
@@ -284,9 +285,11 @@ class Boto3Engine:
         BOUNDS.status = 0
         BOUNDS.silence = self._settings.silence_seconds + request.allowance_seconds
         BOUNDS.is_over = functools.partial(_is_finished, job)
+        BOUNDS.promise = functools.partial(setattr, job, "promised")
+        job.promised = 0
         try:
             response = getattr(self._client, _METHODS[request.operation])(**self._parameters(request))
-            body = response["Body"].read() if "Body" in response else received.body
+            body = read_body(response["Body"]) if "Body" in response else received.body
         except (ClientError, ResponseParserError):
             # The store interprets the answer, so it is passed on as received.
             body = received.body

@@ -21,6 +21,7 @@ from s3_uploader.stores.s3.engines.base import DOCUMENT_BYTES
 from s3_uploader.stores.s3.engines.http1 import MAXIMUM_HEAD
 
 _SLICE = 256 * 1024
+_PIECE = 64 * 1024
 _ADDRESS_SECONDS = 2.5
 """Timeout of one address while there are others to try."""
 _DEAD_SECONDS = 60.0
@@ -35,6 +36,7 @@ class Bounds(threading.local):
     :ivar body: most bytes of its body.
     :ivar silence: seconds without a byte, and the timeout of the head. ``None``: the socket's timeout.
     :ivar is_over: whether the request was cancelled.
+    :ivar promise: called with the length of the body when the head is complete; if it tells none, with what arrives.
     :ivar is_cut: whether the answer was cut at its limit.
     :ivar status: the status of the answer as received: botocore makes a 500 of a 200 that it cannot read. 0: none yet.
     :ivar is_unsent: whether the server stopped accepting the request before its end. Its answer is still read.
@@ -43,6 +45,7 @@ class Bounds(threading.local):
     body: int = DOCUMENT_BYTES
     silence: float | None = None
     is_over: Callable[[], bool] | None = None
+    promise: Callable[[int], object] | None = None
     is_cut: bool = False
     status: int = 0
     is_unsent: bool = False
@@ -57,7 +60,9 @@ class _BoundedStream(io.RawIOBase):
     def __init__(self, stream: io.RawIOBase, *, seconds: float | None) -> None:
         super().__init__()
         self._stream = stream
-        self._left = 2 * BOUNDS.body + MAXIMUM_HEAD + _FRAMING
+        self._left = self._most = 2 * BOUNDS.body + MAXIMUM_HEAD + _FRAMING
+        self.arrived: Callable[[int], object] | None = None
+        """Called with the number of bytes so far."""
         self._is_over = BOUNDS.is_over
         self.head_until = None if seconds is None else time.monotonic() + seconds
         """The deadline of the head; ``None`` once it is complete."""
@@ -76,6 +81,8 @@ class _BoundedStream(io.RawIOBase):
             raise TimeoutError("the head of the answer takes too long")
         count = self._stream.readinto(memoryview(buffer)[: self._left])
         self._left -= count or 0
+        if self.arrived is not None:
+            self.arrived(self._most - self._left)
         return count
 
     def close(self) -> None:
@@ -105,6 +112,10 @@ class BoundedResponse(http.client.HTTPResponse):
         if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
             raise http.client.HTTPException("101 Switching Protocols")
         self._check_lengths(self.headers.get_all("content-length") or [])
+        if self.length is None:
+            self._bounded.arrived = BOUNDS.promise
+        elif BOUNDS.promise is not None:
+            BOUNDS.promise(self.length)
 
     def _check_lengths(self, values: list[str]) -> None:
         """Refuse an invalid length: ``http.client`` would wait for the end of the connection instead."""
@@ -127,6 +138,14 @@ class BoundedResponse(http.client.HTTPResponse):
         version, status, reason = super()._read_status()  # type: ignore[misc]
         is_interim = 100 < status < 200 and status != http.HTTPStatus.SWITCHING_PROTOCOLS
         return version, http.HTTPStatus.CONTINUE if is_interim else status, reason
+
+
+def read_body(stream: Any) -> bytes:
+    """The body of an object. Read at once, ``http.client`` would keep a list with an entry for each chunk of it."""
+    body = bytearray()
+    while piece := stream.read(_PIECE):
+        body += piece
+    return bytes(body)
 
 
 def send(connection: Any, data: Any, otherwise: Callable[[Any], object]) -> None:

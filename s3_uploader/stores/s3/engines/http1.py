@@ -63,6 +63,12 @@ class Exchange:
         """Cancel it."""
         self._engine.cancel(self)
 
+    @property
+    def promised(self) -> int | None:
+        """See :class:`~s3_uploader.stores.s3.engines.base.Sending`."""
+        parser = getattr(self.connection, "parser", None)
+        return None if parser is None else parser.promised
+
     def finish(self, outcome: Outcome) -> None:
         """Report the outcome, once, and drop the body, so that it does not wait for the garbage collector."""
         if not self.finished:
@@ -149,6 +155,12 @@ class AnswerParser:
     def reusable(self) -> bool:
         """Whether the connection may carry another request after this answer."""
         return self._keep_alive and self._mode == "done" and not self._buffer
+
+    @property
+    def promised(self) -> int:
+        """The bytes of the body if the head tells their number, else those that have arrived. On any thread."""
+        body, remaining = self._body, self._remaining
+        return len(body or b"") + (remaining if self._mode == "length" else 0)
 
     def feed(self, data: bytes) -> bool:
         """Process the next bytes. Returns whether the answer is complete.

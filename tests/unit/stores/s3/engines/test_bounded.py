@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 
 import pytest
 
 from s3_uploader.stores.s3.engines.base import Answer, Failure
 from s3_uploader.stores.s3.engines.boto3 import _Received
-from s3_uploader.stores.s3.engines.bounded import BOUNDS, send
+from s3_uploader.stores.s3.engines.bounded import BOUNDS, read_body, send
 
 
 class _ClosedSocket:
@@ -34,3 +35,18 @@ def test_an_answer_before_the_whole_body(status: int, is_believed: bool, monkeyp
     received = _Received()
     received.status = status
     assert isinstance(received.answer(b"", limit=100), Answer if is_believed else Failure)
+
+
+def test_an_object_is_read_in_pieces() -> None:
+    """``http.client`` keeps each chunk of what it reads at once, and a chunk may have a single byte."""
+
+    class Stream(io.BytesIO):
+        """What is read at once."""
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size is not None
+            assert 0 < size <= 2**20
+            return super().read(size)
+
+    content = bytes(3 * 2**20 + 1)
+    assert read_body(Stream(content)) == content
