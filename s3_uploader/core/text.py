@@ -110,6 +110,10 @@ _NAMED_SECRET = (
 """A name and its value. A word after a colon may be plain text, so an unquoted value must be long to match."""
 
 
+_SHORTEST_TOKEN = 100
+_TOKEN = rf"[A-Za-z0-9+/=_.~%-]{{{_SHORTEST_TOKEN},}}"
+
+
 def without_passwords(text: str) -> str:
     """Remove users and passwords from the URLs in a text: ``https://…@host``.
 
@@ -122,6 +126,11 @@ def without_passwords(text: str) -> str:
 def without_secrets(text: str) -> str:
     """Hide what a program names as a secret in its messages: ``SecretAccessKey": "…"``, ``password=…``."""
     return re.sub(_NAMED_SECRET, r"\1…", text)
+
+
+def without_tokens(text: str) -> str:
+    """Hide what is as long as a session token, signed in base64 or as a JWT, whoever repeats it."""
+    return re.sub(_TOKEN, "…", text) if len(text) >= _SHORTEST_TOKEN else text
 
 
 def file_server_name(host: str, port: int, path: str, *, default_port: int) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from s3_uploader.core.errors import OutOfResources, Scope, StoreError, UploadCancelled
 from s3_uploader.core.origins import Origin
-from s3_uploader.core.text import quoted, quoted_code
+from s3_uploader.core.text import quoted, quoted_code, without_tokens
 from s3_uploader.stores.s3 import foreign
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure
 from s3_uploader.stores.s3.meanings import FULL, MEANINGS, PASSING, SLOW, TOO_LARGE, Meaning
@@ -261,9 +261,12 @@ def failed(failure: Failure, operation: str, *, endpoint: str) -> Verdict:
 
 
 def error_code(answer: Answer) -> tuple[str, str]:
-    """Code and message of an answer that is not a success; without a document, those of its status."""
-    code = quoted_code(answer.field("Code"))
-    text = quoted(answer.field("Message"))
+    """Code and message of an answer that is not a success; without a document, those of its status.
+
+    A server, or a proxy before it, may repeat the request that it refuses, with its session token.
+    """
+    code = quoted_code(without_tokens(answer.field("Code")))
+    text = quoted(without_tokens(answer.field("Message")))
     if not code:
         code = str(answer.status)
         text = text or _STATUS_NAMES.get(answer.status, "Unknown")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from s3_uploader.core.errors import Scope, StoreError
 from s3_uploader.core.origins import Origin
+from s3_uploader.core.text import without_tokens
 from s3_uploader.stores.s3.engines.base import Answer, Request
 from s3_uploader.stores.s3.meanings import MEANINGS, Kind, kind_of
 
@@ -87,7 +88,7 @@ def blame(answer: Answer | None, headers: Mapping[str, str]) -> Blame:
 
 def said(refusal: Answer) -> str:
     """The server's answer in short, as the reason for changed requests."""
-    return f"{refusal.field('Code')}, {refusal.field('Message')[:100]}"
+    return f"{refusal.field('Code')}, {without_tokens(refusal.field('Message'))[:100]}"
 
 
 def named_header(answer: Answer, headers: Mapping[str, str]) -> str:

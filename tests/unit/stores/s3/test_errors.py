@@ -12,6 +12,7 @@ from s3_uploader.stores.s3 import errors as s3_errors
 from s3_uploader.stores.s3 import foreign
 from s3_uploader.stores.s3.checksums import digest_of
 from s3_uploader.stores.s3.engines.base import Answer, Failure, TransportFailure, xml_leaves, xml_root
+from s3_uploader.stores.s3.refusals import said
 
 BODY = b"the bytes that were sent"
 DIGEST = digest_of(BODY)
@@ -49,6 +50,20 @@ def test_what_an_error_means(code: str, status: int, retryable: bool, scope: Sco
     error = s3_errors.answered(answer(code, status=status), "PutObject", now=0, proven_useful=False).error
     assert (error.code, error.retryable, error.scope) == (code, retryable, scope)
     assert error.message == f"An error occurred ({code}) when calling the PutObject operation: It's <so>"
+
+
+@pytest.mark.parametrize(
+    "token", ["IQoJb3JpZ2luX2VjE" * 20 + "//wE=", "eyJhbGciOiJIUzUxMiJ9." + "aB3-_" * 40, "a%2Bb" * 30]
+)
+def test_a_session_token_is_not_repeated(token: str) -> None:
+    """A server that quotes the request it refuses must not put the session token into logs and the ledger."""
+    document = f"<Error><Code>InvalidToken</Code><Message>The token {token} is not valid</Message></Error>"
+    refusal = Answer(status=400, headers={}, body=document.encode())
+    error = s3_errors.answered(refusal, "PutObject", now=0, proven_useful=False).error
+    assert error.message.endswith(": The token … is not valid")
+    assert token[:40] not in said(refusal)
+    in_code = Answer(status=400, headers={}, body=f"<Error><Code>{token}</Code></Error>".encode())
+    assert token[:40] not in s3_errors.answered(in_code, "PutObject", now=0, proven_useful=False).error.message
 
 
 def test_a_malformed_authorization() -> None:
