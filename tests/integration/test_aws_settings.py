@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from s3_uploader.core.errors import StoreError
 from s3_uploader.stores.s3.endpoint import Access, resolve
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDENV", "AWS_SECRET_ACCESS_KEY": "secret-env"}
@@ -198,3 +199,34 @@ def test_the_table_names_what_is_tested() -> None:
     text = page.read_text()
     variables = {variable for _, row in ROWS for variable in row}
     assert [variable for variable in sorted(variables) if variable not in text] == []
+
+
+BROKEN = {
+    b"\xef\xbb\xbf[default]\naws_secret_access_key = hidden\n": "byte order mark",
+    b"[default]\nregion = a\n[default]\nregion = b\n": r"line 3 begins the section \[default\] a second time",
+    b"[default]\nregion = a\nregion = b\n": r"line 3 sets region a second time in the section \[default\]",
+    b"aws_secret_access_key = hidden\n": "line 1 stands before the first section",
+    b"[default]\nhidden\n": "line 2 is neither a section",
+    b"[default]\nregion = \xff\n": "not text in UTF-8",
+}
+
+
+@pytest.mark.parametrize("variable", ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"])
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_file_that_cannot_be_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, variable: str
+) -> None:
+    """The message has the file and what is wrong, but not the line, which may hold the secret key."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    monkeypatch.setenv(variable, str(path))
+    with pytest.raises(StoreError, match=f"{re.escape(str(path))}: .*{BROKEN[content]}") as caught:
+        resolve(
+            bucket="bucket",
+            endpoint_url=None,
+            region=None,
+            profile=None,
+            addressing_style="auto",
+            environment=dict(os.environ),
+        )
+    assert "hidden" not in caught.value.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,9 @@ from s3_uploader.core.files import refuse_pipe
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.s3.credentials import AwsSettings, Credentials, no_credentials, unusable_configuration
 from s3_uploader.stores.s3.helpers import RenewedCredentials, find
+
+_BYTE_ORDER_MARKS = ("\ufeff", "\u00ef\u00bb\u00bf")
+"""As UTF-8 reads it, and as Latin-1 does."""
 
 
 def read_settings(
@@ -21,7 +25,7 @@ def read_settings(
     :param is_on: whether a value switches a setting on.
     :raises StoreError: if they are invalid.
     """
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ConfigParseError
     from botocore.session import Session
 
     try:
@@ -45,8 +49,28 @@ def read_settings(
             accelerate=str(s3.get("use_accelerate_endpoint", "")),
             signs_payload=s3.get("payload_signing_enabled"),
         )
+    except ConfigParseError as error:
+        wrong = _wrong_with_file(error.kwargs.get("error"))
+        raise unusable_configuration(f"{str(error).rstrip('.')}{wrong and f': {wrong}'}.") from None
     except BotoCoreError as error:
         raise unusable_configuration(str(error)) from None
+
+
+def _wrong_with_file(error: object) -> str:
+    """What is wrong with a file, without the line that is: it may hold the secret key."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    if isinstance(error, configparser.DuplicateSectionError):
+        return f"line {error.lineno} begins the section [{error.section}] a second time"
+    if isinstance(error, configparser.DuplicateOptionError):
+        return f"line {error.lineno} sets {error.option} a second time in the section [{error.section}]"
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        if str(error.line).startswith(_BYTE_ORDER_MARKS):
+            return "it begins with a byte order mark; save it as UTF-8 without one"
+        return f"line {error.lineno} stands before the first section, such as [default]"
+    if isinstance(error, configparser.ParsingError) and error.errors:
+        return f"line {error.errors[0][0]} is neither a section, such as [default], nor name = value"
+    return ""
 
 
 def _configured_endpoint(session: Any) -> str | None:
