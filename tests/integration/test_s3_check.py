@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
@@ -218,6 +219,22 @@ class TestLeastPrivilege:
         told = findings["deleting"].fact + "".join(text for _, text in station.notices)
         for key in server.objects():
             assert key in told
+
+    @pytest.mark.parametrize("path", ["/{}/pre", "/{}/pre/", "/base/{}/pre"])
+    def test_the_bucket_in_the_path_of_the_endpoint(
+        self, engine: str, station: Station, make_fault_server: MakeFaultServer, path: str
+    ) -> None:
+        """Where it does not stand at the end, or in other letters, it is not left out but named."""
+        endpoint = make_fault_server().endpoint
+        for name in (endpoint.bucket, endpoint.bucket.upper()):
+            url = endpoint.endpoint_url + path.format(name)
+            findings = by_subject(
+                station.store(dataclasses.replace(endpoint, endpoint_url=url), engine).check(now=time.time())
+            )
+            assert findings["path"].severity is Severity.WARNING
+            assert f"({name})" in findings["path"].fact
+            right = endpoint.endpoint_url + path.format("\n").partition("/\n")[0]
+            assert f" to {right}. " in findings["path"].meaning
 
     def test_deletes_that_are_not_answered(
         self, engine: str, station: Station, make_fault_server: MakeFaultServer

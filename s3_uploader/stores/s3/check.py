@@ -86,6 +86,7 @@ class Checker:
             "endpoint",
             f"{self._trial.endpoint.url}, region {self._trial.endpoint.region}, engine {self._engine_name}",
         )
+        self._check_path()
         try:
             self._check()
         except StoreError as error:
@@ -207,6 +208,22 @@ class Checker:
             self._trial.left_behind.append(key)
             own = {name: value for name, value in headers.items() if usual.get(name) != value}
             self._trial.findings += check_kept(key, own, self._trial.wait)
+
+    def _check_path(self) -> None:
+        """Check that the bucket is not named once more, in another spelling or before a prefix."""
+        endpoint = self._trial.endpoint
+        scheme, _, rest = endpoint.url.partition("://")
+        steps = rest.split("/")
+        for number, step in enumerate(steps[1:], 1):
+            if step.lower() == endpoint.bucket.lower():
+                right = f"{scheme}://{'/'.join(steps[:number])}"
+                self._trial.tell(
+                    WARNING,
+                    "path",
+                    f"the path of the endpoint has the bucket's name ({step}), and the program adds the bucket to it",
+                    f"Set endpoint_url (or AWS_ENDPOINT_URL) to {right}. What follows goes into key_prefix.",
+                )
+                return
 
     def _check_looking(self) -> None:
         call = self._trial.wait(self._trial.head(self._trial.key))
