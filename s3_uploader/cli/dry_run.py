@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 from s3_uploader.cli.output import print_json_line, print_lines
@@ -12,13 +13,17 @@ from s3_uploader.core.text import counted, shown_name, shown_size, shown_text
 from s3_uploader.inspection import preview
 from s3_uploader.ledger import Ledger
 from s3_uploader.monitoring.words import left_words
+from s3_uploader.run.pauses import failures_in_next_run
 from s3_uploader.run.place import open_place
 from s3_uploader.run.routing import build_routes
 from s3_uploader.spool.root import Names
 
 
-def dry_run(configuration: Config, *, as_json: bool) -> int:
-    """Print what a run would ship and what it would leave, and why."""
+def dry_run(configuration: Config, *, as_json: bool, retries: bool) -> int:
+    """Print what a run would ship and what it would leave, and why.
+
+    :param retries: as a run that does not wait for the next try of failed files.
+    """
     clock = Clock()
     skipped: Counter[str] = Counter()
     with open_place(configuration) as place, Ledger.open_readonly(place.ledger_path) as ledger:
@@ -41,7 +46,12 @@ def dry_run(configuration: Config, *, as_json: bool) -> int:
         routes = build_routes(configuration)
         files = size = 0
         left: Counter[str] = Counter()
-        for verdict in preview.look(place, ledger=ledger, clock=clock, skip=skip):
+        known_failure = (
+            (lambda path: None)
+            if retries
+            else failures_in_next_run(configuration, ledger, environ=os.environ, now=clock.now())
+        )
+        for verdict in preview.look(place, ledger=ledger, clock=clock, skip=skip, known_failure=known_failure):
             candidate = verdict.candidate
             path = place.root.shown(candidate.directory, candidate.name)
             address = f"{configuration.destination.name.rstrip('/')}/{routes(candidate).key}"

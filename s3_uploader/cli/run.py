@@ -142,7 +142,7 @@ def _run(config_file: str, options: RunOptions) -> int:
 
         if sentence := unasked(given, configuration):
             print(sentence, file=sys.stderr)
-        return dry_run(configuration, as_json=options.json_log)
+        return dry_run(configuration, as_json=options.json_log, retries=options.retry)
     with stop_on_signals() as stop:
         log = _log(options)
         tell_of_share(given, configuration, log)

@@ -12,7 +12,7 @@ from s3_uploader.core.control import Clock
 from s3_uploader.core.errors import UploaderError
 from s3_uploader.core.events import MOST_LOCATIONS, RunMeasured
 from s3_uploader.core.model import Candidate, Left, RunReport
-from s3_uploader.ledger import Ledger, LedgerReader, RunRow
+from s3_uploader.ledger import FailingRow, Ledger, LedgerReader, RunRow
 from s3_uploader.ledger.state_directory import own_ledger_path
 from s3_uploader.run.admission import Admission
 from s3_uploader.run.context import SIGHTINGS
@@ -73,8 +73,18 @@ def _report_of(run: RunRow, config: Config) -> RunReport:
     )
 
 
-def look(place: Place, *, ledger: LedgerReader | None, clock: Clock, skip: Skip) -> Iterator[Decision]:
-    """Decide for each file what a run would do with it."""
+def look(
+    place: Place,
+    *,
+    ledger: LedgerReader | None,
+    clock: Clock,
+    skip: Skip,
+    known_failure: Callable[[str], FailingRow | None] | None = None,
+) -> Iterator[Decision]:
+    """Decide for each file what a run would do with it.
+
+    :param known_failure: returns the record of a file that failed before, if there is one. Default: from the ledger.
+    """
     destination = place.config.destination.name
     keeps = place.config.on_success == "keep"
     if keeps and ledger is not None:
@@ -92,7 +102,7 @@ def look(place: Place, *, ledger: LedgerReader | None, clock: Clock, skip: Skip)
     admission = Admission(
         place.root,
         settle_seconds=place.config.settle_seconds,
-        known_failure=ledger.failing if ledger is not None else lambda path: None,
+        known_failure=known_failure or (ledger.failing if ledger is not None else lambda path: None),
         is_remembered=is_remembered,
         sightings=Sightings(
             place.root,

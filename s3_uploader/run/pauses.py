@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -18,11 +18,11 @@ from s3_uploader.config.schema import Config
 from s3_uploader.core.events import Emit, Notice
 from s3_uploader.core.model import NOT_JSON
 from s3_uploader.core.text import counted
-from s3_uploader.ledger import Ledger
+from s3_uploader.ledger import FailingRow, Ledger, LedgerReader
 
 _NAME = "pauses:configured"
 _CONFLICT = "Conflict"
-_KEYS = ("destination", "key_prefix", "compress", "locations", "on_success", "on_failure", "timezone")
+_KEYS = ("destination", "layout", "key_prefix", "compress", "locations", "on_success", "on_failure", "timezone")
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ROLE_ARN")
 _AWS_FILES = (
     ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
@@ -55,6 +55,22 @@ def end_pauses(config: Config, ledger: Ledger, *, environ: Mapping[str, str], no
         emit(Notice("info", f"Since {what} changed, {counted(ended, 'file')} that failed {tries} again now."))
 
 
+def failures_in_next_run(
+    config: Config, ledger: LedgerReader, *, environ: Mapping[str, str], now: float
+) -> Callable[[str], FailingRow | None]:
+    """How the next run finds the record of a file that failed: without those whose pauses it ends at its start."""
+    before, current = _recalled(ledger, now), configured(config, environ)
+    if before is None or before == current:
+        return ledger.failing
+
+    def failing(path: str) -> FailingRow | None:
+        row = ledger.failing(path)
+        still_waits = row is not None and before.others == current.others and row.code != _CONFLICT
+        return row if still_waits else None
+
+    return failing
+
+
 def note(config: Config, ledger: Ledger, *, environ: Mapping[str, str], now: float) -> None:
     """Remember the digests of a run in which files failed."""
     current = configured(config, environ)
@@ -67,7 +83,7 @@ def remember(ledger: Ledger, current: Configured, *, now: float) -> None:
     ledger.remember(_NAME, msgspec.json.encode(current).decode(), now=now)
 
 
-def _recalled(ledger: Ledger, now: float) -> Configured | None:
+def _recalled(ledger: Ledger | LedgerReader, now: float) -> Configured | None:
     try:
         return msgspec.json.decode(ledger.recall(_NAME, now=now, max_age=float("inf")) or "", type=Configured)
     except NOT_JSON:

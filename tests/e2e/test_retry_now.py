@@ -143,3 +143,25 @@ def test_a_changed_destination_ends_the_pause(stuck: Site) -> None:
     assert "tried again" not in stuck.run().stderr
     stuck.settings["key_prefix"] = "new/"
     assert (stuck.run().code, stuck.left()) == (0, {})
+
+
+def test_a_changed_layout_ends_the_pause(stuck: Site) -> None:
+    """The key of the file may be another one now."""
+    stuck.settings["layout"] = "tree"
+    assert "1 file that failed is tried again" in stuck.run().stderr
+
+
+@pytest.mark.parametrize("change", ["--retry", "on_conflict", "key_prefix", "layout"])
+def test_a_dry_run_knows_that_the_pause_ends(stuck: Site, change: str) -> None:
+    """It says of a failed file what the run then does."""
+    assert "Dry run: 0 files" in stuck.run("run", "--dry-run").stdout
+    options = ["--retry"] if change == "--retry" else []
+    if change == "on_conflict":
+        stuck.settings["destination"]["on_conflict"] = "overwrite"
+    elif change == "key_prefix":
+        stuck.settings["key_prefix"] = "new/"
+    elif change == "layout":
+        stuck.settings["layout"] = "tree"
+    assert "Dry run: 1 file" in stuck.run("run", "--dry-run", *options).stdout
+    stuck.run("run", *options)
+    assert "Dry run: 0 files" in stuck.run("run", "--dry-run").stdout
