@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from s3_uploader.core.text import file_server_name, parsed_server_url, shown_value
 
-_BUCKET = r"[A-Za-z0-9._~!$&'()*+,;=:@-]+"
+_IN_BUCKETS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~!$&'()*+,;=:@-")
 """Characters that need no escape in the path of a URL (RFC 3986). Real names have letters, digits, hyphens and dots."""
 _MOST_OF_A_BUCKET = 256
 """Swift's limit for a container, the largest of all; S3's is 63."""
@@ -308,7 +308,7 @@ def _bucket_problems(bucket: str) -> Iterator[str]:
         yield "must be a name, not a URL. Put a path into key_prefix, a service into endpoint_url"
     elif "/" in bucket:
         yield "must be a name without slashes. Put a path into key_prefix"
-    elif bucket and (not re.fullmatch(_BUCKET, bucket) or bucket in (".", "..")):
+    elif bucket and (not _IN_BUCKETS.issuperset(bucket) or bucket in (".", "..")):
         yield f"{shown_value(bucket)} cannot be a name, which has letters, digits, hyphens and dots"
     elif len(bucket) > _MOST_OF_A_BUCKET:
         yield f"must have at most {_MOST_OF_A_BUCKET} characters (63 at Amazon S3), not {len(bucket)}"

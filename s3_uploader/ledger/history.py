@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from s3_uploader.ledger.columns import SHIPPED_COLUMNS, restored, shipped_row
+from s3_uploader.ledger.columns import SHIPPED_COLUMNS, restored
 from s3_uploader.ledger.pages import Read, pages
 from s3_uploader.ledger.records import stored
-from s3_uploader.ledger.rows import HistoryTotals, ShippedRow
+from s3_uploader.ledger.rows import HistoryTotals, ShippedRow, shipped_row
 
 SHIPPED_WITH_NAME = ", ".join(
     "destinations.name" if column == "destination" else f"shipped.{column}" for column in SHIPPED_COLUMNS.split(", ")

@@ -14,7 +14,6 @@ from s3_uploader.ledger import records
 from s3_uploader.ledger.columns import restored
 from s3_uploader.ledger.queries import CLOCK, MAX_AGE, EndpointMemory, LedgerReader, has_failing
 from s3_uploader.ledger.records import stored
-from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from s3_uploader.ledger.coverage import LastAudit
     from s3_uploader.ledger.database import Database
     from s3_uploader.ledger.read_only import OpenFiles
+    from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 Result = TypeVar("Result")
 

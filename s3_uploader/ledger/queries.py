@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from s3_uploader.core.events import LocationTotals, Totals
 from s3_uploader.core.model import Fingerprint
-from s3_uploader.ledger import columns
-from s3_uploader.ledger.columns import restored
+from s3_uploader.ledger.columns import FAILING_COLUMNS, RUN_COLUMNS, restored
 from s3_uploader.ledger.records import BelievedClock, behind, kept_values, stored
-from s3_uploader.ledger.rows import FailingGroup, FailingRow, Fate, HistoryTotals, RunRow, ShippedRow
 
 if TYPE_CHECKING:
     from s3_uploader.ledger.coverage import Coverage
     from s3_uploader.ledger.database import Database
     from s3_uploader.ledger.read_only import ReadOnlyDatabase
+    from s3_uploader.ledger.rows import FailingGroup, FailingRow, Fate, HistoryTotals, RunRow, ShippedRow
     from s3_uploader.ledger.survey import Survey
 
 CLOCK = "clock"
@@ -116,8 +115,10 @@ class LedgerReader:
         """
         if not self._any_failing:
             return None
-        rows = self._read(f"SELECT {columns.FAILING_COLUMNS} FROM failing WHERE path = ?", (stored(path),))
-        return columns.failing_row(rows[0]) if rows else None
+        from s3_uploader.ledger.rows import failing_row
+
+        rows = self._read(f"SELECT {FAILING_COLUMNS} FROM failing WHERE path = ?", (stored(path),))
+        return failing_row(rows[0]) if rows else None
 
     def failing_rows(self, *, overdue_at: float | None = None) -> Iterator[FailingRow]:
         """The failing files in the order of their next try, in bounded memory.
@@ -125,19 +126,22 @@ class LedgerReader:
         :param overdue_at: only those whose next try is before this time.
         """
         from s3_uploader.ledger.pages import pages
+        from s3_uploader.ledger.rows import failing_row
 
         sql = (
-            f"SELECT {columns.FAILING_COLUMNS}, next_try_at, path FROM failing WHERE (next_try_at, path) > (?, ?)"
+            f"SELECT {FAILING_COLUMNS}, next_try_at, path FROM failing WHERE (next_try_at, path) > (?, ?)"
             " AND next_try_at < ? ORDER BY next_try_at, path LIMIT ?"
         )
         latest = float("inf") if overdue_at is None else overdue_at
         rows = pages(self._read, sql, after=(float("-inf"), ""), parameters=(latest,), size=self._piece)
-        yield from map(columns.failing_row, rows)
+        yield from map(failing_row, rows)
 
     def failing_kinds(self) -> list[FailingGroup]:
         """The failing files that were tried at least once, grouped by error code."""
         if not self._any_failing:
             return []
+        from s3_uploader.ledger.rows import FailingGroup
+
         due_sql = "SELECT code, min(next_try_at) FROM failing WHERE attempts > 0 GROUP BY code"
         due: dict[Any, Any] = dict(self._read(due_sql))
         # With one min() the other columns come from its row (https://sqlite.org/lang_select.html#bareagg).
@@ -184,12 +188,13 @@ class LedgerReader:
 
         :param since: only those that were still running, or began, after this time.
         """
+        from s3_uploader.ledger.rows import run_row
+
         rows = self._read(
-            f"SELECT {columns.RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ?"
-            " ORDER BY id DESC LIMIT ?",
+            f"SELECT {RUN_COLUMNS} FROM runs WHERE coalesce(finished_at, started_at) >= ? ORDER BY id DESC LIMIT ?",
             (float("-inf") if since is None else since, limit),
         )
-        return [columns.run_row(row) for row in rows]
+        return [run_row(row) for row in rows]
 
     def shipped_in(self, run: int, *, since: float) -> tuple[int, int, float | None]:
         """Files and bytes that a run has shipped so far, and the time of the last one.
@@ -210,21 +215,23 @@ class LedgerReader:
         :param until: only those that began before this time.
         """
         from s3_uploader.ledger.pages import pages
+        from s3_uploader.ledger.rows import run_row
 
         sql = (
-            f"SELECT {columns.RUN_COLUMNS}, id FROM runs WHERE id > ? AND (failed > 0 OR coalesce(exit_code, 0) <> 0)"
+            f"SELECT {RUN_COLUMNS}, id FROM runs WHERE id > ? AND (failed > 0 OR coalesce(exit_code, 0) <> 0)"
             " AND started_at >= ? AND started_at < ? ORDER BY id LIMIT ?"
         )
         span = float("-inf") if since is None else since, float("inf") if until is None else until
-        yield from map(columns.run_row, pages(self._read, sql, after=(0,), parameters=span, size=self._piece))
+        yield from map(run_row, pages(self._read, sql, after=(0,), parameters=span, size=self._piece))
 
     def latest_runs(self, *, most: int) -> Iterator[RunRow]:
         """The last runs, the latest first. They are read in pieces, only as far as the caller iterates."""
         from s3_uploader.ledger.pages import pages
+        from s3_uploader.ledger.rows import run_row
 
-        sql = f"SELECT {columns.RUN_COLUMNS}, id FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?"
+        sql = f"SELECT {RUN_COLUMNS}, id FROM runs WHERE id < ? ORDER BY id DESC LIMIT ?"
         yield from map(
-            columns.run_row,
+            run_row,
             pages(self._read, sql, after=(float("inf"),), size=self._piece, first=_FIRST_PIECE, limit=most),
         )
 

@@ -11,12 +11,12 @@ import msgspec
 from s3_uploader.core.model import NOT_JSON, FailureBucket, Fingerprint, Proof, RunReport
 from s3_uploader.core.text import shown_text
 from s3_uploader.ledger.columns import FAILING_COLUMNS, SHIPPED_COLUMNS
-from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 if TYPE_CHECKING:
     import sqlite3
 
     from s3_uploader.ledger.pages import Read
+    from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 _DAY = 86400.0
 _CLOCKS_DIFFER = 86400

@@ -17,13 +17,13 @@ import msgspec
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.text import shown_name
-from s3_uploader.ledger.columns import SHIPPED_COLUMNS, restored, shipped_row
+from s3_uploader.ledger.columns import SHIPPED_COLUMNS, restored
 from s3_uploader.ledger.database import Journal, journal_of, uri
 from s3_uploader.ledger.exclusive import alone, look_anew
 from s3_uploader.ledger.history import selection
 from s3_uploader.ledger.read_only import ReadOnlyDatabase
 from s3_uploader.ledger.records import int64, stored
-from s3_uploader.ledger.rows import ShippedRow
+from s3_uploader.ledger.rows import ShippedRow, shipped_row
 from s3_uploader.ledger.state_directory import COMPANIONS, WHERE_IT_MAY_BE
 from s3_uploader.ledger.together import ledgers_of_shares
 from s3_uploader.ledger.trouble import explained, not_begun, of_copy

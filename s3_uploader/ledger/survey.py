@@ -7,10 +7,10 @@ from itertools import chain
 from typing import NamedTuple
 
 from s3_uploader.core.model import FailureBucket
-from s3_uploader.ledger.columns import RUN_COLUMNS, restored, run_row, shipped_row
+from s3_uploader.ledger.columns import RUN_COLUMNS, restored
 from s3_uploader.ledger.history import SHIPPED_AND_NAME, SHIPPED_WITH_NAME
 from s3_uploader.ledger.pages import Read, pages
-from s3_uploader.ledger.rows import RunRow, ShippedRow
+from s3_uploader.ledger.rows import RunRow, ShippedRow, run_row, shipped_row
 
 _PIECE = 5000
 

@@ -14,7 +14,7 @@ from s3_uploader import config
 from s3_uploader.config.overrides import lay_over, of_command_line, of_environment
 from s3_uploader.core.errors import ConfigError, StateError, StoreError
 from s3_uploader.core.model import Candidate
-from s3_uploader.ledger import columns, records
+from s3_uploader.ledger import columns, records, rows
 from s3_uploader.spool.layouts.base import EmptyDirectory, Found, Globs
 from s3_uploader.spool.layouts.dated import DatedLayout, epoch_function
 from s3_uploader.stores.ftp import entries, replies
@@ -148,9 +148,9 @@ def dated_path(data: bytes) -> None:
 
 
 _WAYS: list[tuple[Callable[[tuple[Any, ...]], Any], Callable[[Any], Any] | None, int]] = [
-    (columns.shipped_row, lambda row: records.shipped_values(row, 1), columns.SHIPPED_COLUMNS.count(",") + 1),
-    (columns.failing_row, records.failing_values, columns.FAILING_COLUMNS.count(",") + 1),
-    (columns.run_row, None, columns.RUN_COLUMNS.count(",") + 1),
+    (rows.shipped_row, lambda row: records.shipped_values(row, 1), columns.SHIPPED_COLUMNS.count(",") + 1),
+    (rows.failing_row, records.failing_values, columns.FAILING_COLUMNS.count(",") + 1),
+    (rows.run_row, None, columns.RUN_COLUMNS.count(",") + 1),
 ]
 
 

@@ -34,7 +34,7 @@ NOT_NEEDED_OF_PYTHON = {
     *("msgspec.inspect", "msgspec._json_schema", "concurrent.futures"),
 }
 """Of these ``traceback`` comes with ``logging``, and ``ssl`` with an endpoint that has TLS."""
-NOT_NEEDED_FOR_NOTHING = {"threading", "heapq", "socket", "s3_uploader.stores"}
+NOT_NEEDED_FOR_NOTHING = {"threading", "heapq", "socket", "s3_uploader.stores", "s3_uploader.ledger.rows"}
 LOADED = """\
 import sys
 from s3_uploader.cli import main

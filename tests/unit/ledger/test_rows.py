@@ -8,7 +8,7 @@ import pytest
 
 from s3_uploader.core.errors import StateError
 from s3_uploader.core.model import Proof
-from s3_uploader.ledger import columns, records
+from s3_uploader.ledger import records, rows
 from s3_uploader.ledger.rows import FailingRow, ShippedRow
 
 SHIPPED = ShippedRow(
@@ -37,10 +37,10 @@ def with_value(values: tuple[Any, ...], place: int, value: object) -> tuple[Any,
 
 def test_rows_come_back_as_they_were() -> None:
     """What was written is what is read."""
-    assert columns.failing_row(records.failing_values(FAILING)) == FAILING
-    back = columns.shipped_row(with_value(records.shipped_values(SHIPPED, 1), 3, "bucket"))
+    assert rows.failing_row(records.failing_values(FAILING)) == FAILING
+    back = rows.shipped_row(with_value(records.shipped_values(SHIPPED, 1), 3, "bucket"))
     assert (back.path, back.key, back.proof) == (SHIPPED.path, "k", Proof.MD5)
-    assert columns.run_row(RUN).left == {"fresh": 2}
+    assert rows.run_row(RUN).left == {"fresh": 2}
 
 
 @pytest.mark.parametrize("value", [b"\0", "text", 1.5, None], ids=["bytes", "text", "fraction", "nothing"])
@@ -51,14 +51,14 @@ def test_a_value_of_another_kind_is_damage(place: int, value: object) -> None:
     if isinstance(value, float) and place == 7:
         pytest.skip("a time may have a fraction")
     with pytest.raises(StateError, match="The ledger is damaged: it contains"):
-        columns.shipped_row(with_value(values, place, value))
+        rows.shipped_row(with_value(values, place, value))
 
 
 @pytest.mark.parametrize(("place", "value"), [(2, "x"), (3, None), (7, b"1"), (0, 5)])
 def test_a_failing_row_of_other_kinds_is_damage(place: int, value: object) -> None:
     """The same for the files that keep failing."""
     with pytest.raises(StateError, match="damaged"):
-        columns.failing_row(with_value(records.failing_values(FAILING), place, value))
+        rows.failing_row(with_value(records.failing_values(FAILING), place, value))
 
 
 @pytest.mark.parametrize(
@@ -67,4 +67,4 @@ def test_a_failing_row_of_other_kinds_is_damage(place: int, value: object) -> No
 def test_a_run_of_other_kinds_is_damage(place: int, value: object) -> None:
     """The same for runs, and for the numbers inside of one that are kept as JSON."""
     with pytest.raises(StateError, match="damaged"):
-        columns.run_row(with_value(RUN, place, value))
+        rows.run_row(with_value(RUN, place, value))
