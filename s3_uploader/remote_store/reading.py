@@ -21,7 +21,7 @@ from s3_uploader.remote_store.verification import Verification, has_proof
 from s3_uploader.stores.s3 import requests
 from s3_uploader.stores.s3.checksums import clean_etag, strong_etag
 from s3_uploader.stores.s3.engines.base import CONTENT_RANGE, Answer, Request
-from s3_uploader.stores.s3.foreign import is_web_page, web_page_error
+from s3_uploader.stores.s3.foreign import is_page_for_object, is_web_page, web_page_error
 
 FIRST_PIECE = 2**20
 """Bytes requested first, while the size of the object is unknown."""
@@ -86,8 +86,8 @@ def answer_about(bucket: Bucket, key: str, path: str, given: Mapping[str, str] =
     request = requests.head_object(key, path, checksums=False)
     request.headers.update(given)
     answer = bucket.ask(request, expected=_NOT_THERE)
-    if answer.status == 404 and is_web_page(answer):
-        raise bucket.failed(web_page_error(answer, "HeadObject", proven_useful=False), status=404)
+    if is_web_page(answer) if answer.status == 404 else is_page_for_object(answer):
+        raise bucket.failed(web_page_error(answer, "HeadObject", proven_useful=False), status=answer.status)
     return answer
 
 
@@ -159,6 +159,8 @@ def open_object(bucket: Bucket, key: str, path: str) -> Opened:
     if answer.status == 416:
         # The object is empty.
         answer = bucket.ask(_whole(key, path), size=FIRST_PIECE)
+    if is_page_for_object(answer):
+        raise bucket.failed(web_page_error(answer, "GetObject", proven_useful=False), status=answer.status)
     headers, data = answer.headers, answer.body
     etag = clean_etag(headers.get("etag", ""))
     size = _total(answer)
@@ -240,7 +242,9 @@ def _checked(bucket: Bucket, key: str, answer: Answer, first: int, count: int, e
     if place is None and len(data) >= first + count:
         # A server without support for ranges sends the whole object.
         return data[first : first + count]
-    if (place is not None and int(place[1]) != first) or len(data) != count:
+    # A success of 200 is the whole object, whatever its length: this one has become shorter.
+    is_other = int(place[1]) != first if place is not None else answer.status == 200 and first > 0
+    if is_other or len(data) != count:
         raise RemoteStoreError(
             f"The server sent other bytes of {shown_name(bucket.address(key))} than requested: "
             f"{len(data)} instead of {count} from byte {first} on.",

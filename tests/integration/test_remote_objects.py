@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import pickle
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from botocore.exceptions import BotoCoreError
 
 import s3_uploader as s3
 from tests.integration.remote_support import connect
+from tests.integration.s3_raw_server import RawRequest, RawServer
 from tests.integration.s3_support import own_threads
 from tests.servers.base import S3Endpoint
 from tests.servers.dialects import WEAK, Dialect
@@ -368,3 +370,54 @@ def test_a_store_in_a_with_block(fault_server: FaultServer) -> None:
         store.write_bytes(b"x", "key")
         assert [thread.name for thread in own_threads() - threads] == ["s3-native"]
     assert own_threads() <= threads
+
+
+@pytest.mark.parametrize("engine", ["native", "boto3"])
+def test_a_login_page_is_no_object(engine: Any, tmp_path: Path) -> None:
+    """A network that answers everything with its page, as a success, neither has an object nor gives its bytes."""
+    page = b"<!DOCTYPE html><html>Log in</html>"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(page)
+    with (
+        RawServer(lambda request, _: head + (b"" if request.method == "HEAD" else page)) as server,
+        connect(server.endpoint, engine=engine, max_attempts=1) as connection,
+    ):
+        store = s3.RemoteStore(connection, raise_errors=True)
+        for ask in (store.exists, store.stat, store.__contains__, store.read_bytes):
+            with pytest.raises(s3.RemoteStoreError, match="is not an S3 server"):
+                ask("key")
+        with pytest.raises(s3.RemoteStoreError, match="is not an S3 server"):
+            store.read("key", str(tmp_path / "file"))
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", ["native", "boto3"])
+def test_a_page_that_is_an_object(engine: Any) -> None:
+    """An object in HTML is read, also where the server gives no checksum of it."""
+    page = b"<!DOCTYPE html><html>Mine</html>"
+    head = b"HTTP/1.1 200 OK\r\nx-amz-id-2: 1\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(page)
+    with (
+        RawServer(lambda request, _: head + (b"" if request.method == "HEAD" else page)) as server,
+        connect(server.endpoint, engine=engine) as connection,
+    ):
+        assert s3.RemoteStore(connection).read_bytes("key") == page
+
+
+def test_a_range_of_what_became_shorter() -> None:
+    """A whole object that happens to be as long as the range is not the range."""
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes:
+        if request.method == "HEAD":
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 3145728\r\n\r\n"
+        if request.headers["range"].startswith("bytes=0-"):
+            place = b"206 Partial Content\r\nContent-Range: bytes 0-1048575/3145728\r\nContent-Length: 1048576"
+            return b"HTTP/1.1 " + place + b"\r\n\r\n" + bytes(2**20)
+        first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
+        count = int(last) + 1 - int(first)
+        return f"HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n".encode() + bytes(count)
+
+    with (
+        RawServer(answer) as server,
+        connect(server.endpoint) as connection,
+        pytest.raises(s3.RemoteStoreError, match="other bytes"),
+    ):
+        s3.RemoteStore(connection).read_bytes("key", start=2_000_000, length=10)

@@ -121,6 +121,13 @@ def is_web_page(answer: Answer) -> bool:
     return answer.status >= 300 and is_html and answer.headers.get("content-length") != "0"
 
 
+def is_page_for_object(answer: Answer) -> bool:
+    """Whether a success that should be about an object is a web page. S3 gives an object an ETag, also one in HTML."""
+    headers = answer.headers
+    is_html = headers.get("content-type", "").lower().startswith("text/html")
+    return is_html and "etag" not in headers and not any(name.startswith("x-amz-") for name in headers)
+
+
 def without_blame(message: str) -> str:
     """The message about a web page without the guess about its sender."""
     for prefix in (NOT_S3, _MAYBE_NOT_S3, _NOT_BY_S3):
