@@ -792,7 +792,7 @@ def test_file_where_a_directory_is_needed(server: PyFtpServer, opened: Callable[
     (server.root / "a").write_bytes(b"file")
     with pytest.raises(StoreError, match="No directory can be made at /a on the server, because a file has") as caught:
         put(opened(), tmp_path, "a/b/c", b"x")
-    assert caught.value.scope is Scope.FILE
+    assert (caught.value.scope, caught.value.origin) == (Scope.FILE, Origin.CONFLICT), "nothing is wrong with the file"
     assert server.files() == {"a": b"file"}
 
 

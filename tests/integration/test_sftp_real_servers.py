@@ -370,7 +370,7 @@ def test_odd_names(bench: Bench, here: Here, effort: Callable[..., int]) -> None
     assert found == {name: os.fsencode(name) for name in names}
 
 
-@pytest.mark.parametrize("in_the_way", ["directory", "fifo", "parent is a file", "dangling link"])
+@pytest.mark.parametrize("in_the_way", ["directory", "fifo", "parent is a file", "dangling link", "parent is one"])
 def test_what_is_no_file(bench: Bench, here: Here, in_the_way: str) -> None:
     """What is there and is no file costs one file, is not opened, and stays as it is."""
     place = here.root / "key"
@@ -384,6 +384,7 @@ def test_what_is_no_file(bench: Bench, here: Here, in_the_way: str) -> None:
         key = "key/below"
     else:
         place.symlink_to("/nonexistent")
+        key = "key/below" if in_the_way == "parent is one" else "key"
     before = os.lstat(place)
     store = bench.opened()
     with pytest.raises(StoreError) as caught:
@@ -392,6 +393,7 @@ def test_what_is_no_file(bench: Bench, here: Here, in_the_way: str) -> None:
     assert caught.value.scope is not Scope.DESTINATION
     assert isinstance(caught.value, ConflictError) == (in_the_way in ("directory", "dangling link"))
     assert (caught.value.code == "FileInTheWay") == (in_the_way == "parent is a file")
+    assert caught.value.origin is not Origin.FILE, "nothing is wrong with the file, so on_failure: delete keeps it"
     bench.put(store, "other", b"content")
     assert os.lstat(place).st_ino == before.st_ino
     assert sorted(os.listdir(here.root)) == ["key", "other"]

@@ -6,6 +6,7 @@ import contextlib
 import threading
 
 from s3_uploader.core.errors import StoreError
+from s3_uploader.core.origins import Origin
 from s3_uploader.core.text import shown_name
 from s3_uploader.stores.file_servers.base import FileSession, Listed, Refused
 from s3_uploader.stores.file_servers.learned import GRANTED, Learned, Names
@@ -194,6 +195,7 @@ class KnownDirectories:
                 raise StoreError(
                     f"No directory can be made at {shown_name(path)} on the server, because a file has that name.",
                     code="FileInTheWay",
+                    origin=Origin.CONFLICT,
                     hint="Rename that file, or choose another path or key_prefix.",
                 ) from None
             raise

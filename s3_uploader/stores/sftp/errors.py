@@ -17,7 +17,7 @@ _NO_CONNECTION = 6
 _CONNECTION_LOST = 7
 UNSUPPORTED = 8
 _NO_SUCH_PATH = 10
-_EXISTS = 11
+EXISTS = 11
 _WRITE_PROTECTED = 12
 NO_SPACE = 14
 _QUOTA = 15
@@ -33,7 +33,7 @@ _NAMES = {
     BAD_MESSAGE: "BadMessage",
     UNSUPPORTED: "OperationUnsupported",
     _NO_SUCH_PATH: "NoSuchPath",
-    _EXISTS: "FileAlreadyExists",
+    EXISTS: "FileAlreadyExists",
     _WRITE_PROTECTED: "WriteProtected",
     NO_SPACE: "DiskFull",
     _QUOTA: "QuotaExceeded",
@@ -42,6 +42,7 @@ _NAMES = {
 _ORIGINS = {
     **dict.fromkeys((NO_SUCH_FILE, PERMISSION_DENIED, _NO_SUCH_PATH, _WRITE_PROTECTED), Origin.DIRECTORY),
     **dict.fromkeys((_INVALID_NAME, _NO_DIRECTORY, _LINK_LOOP), Origin.DIRECTORY),
+    EXISTS: Origin.CONFLICT,
     **dict.fromkeys((NO_SPACE, _QUOTA), Origin.FULL),
     **dict.fromkeys((_NO_CONNECTION, _CONNECTION_LOST), Origin.UNREACHABLE),
 }

@@ -12,7 +12,7 @@ import asyncssh
 from s3_uploader.stores.file_servers.base import Listed, Lost
 from s3_uploader.stores.sftp import hashes
 from s3_uploader.stores.sftp.connection import SftpConnection
-from s3_uploader.stores.sftp.errors import FAILURE, NO_SPACE, UNSUPPORTED, Refused
+from s3_uploader.stores.sftp.errors import EXISTS, FAILURE, NO_SPACE, UNSUPPORTED, Refused
 from s3_uploader.stores.sftp.transfers import Sender, pull
 
 _BLOCK = 256 * 1024
@@ -45,7 +45,7 @@ class Session(SftpConnection):
             return None
         if found.type not in _KINDS:
             # Opening a FIFO would block the server's process forever.
-            raise Refused(FAILURE, "that name is not a regular file", "stat")
+            raise Refused(EXISTS, "that name is not a regular file", "stat")
         self.learned.sees = True
         return int(found.size)
 
@@ -92,8 +92,13 @@ class Session(SftpConnection):
 
     def make_directory(self, path: str) -> None:
         """Make one directory; its parent must exist."""
-        with self._telling_full():
-            self.run(self.sftp.mkdir(os.fsencode(path)), "mkdir")
+        try:
+            with self._telling_full():
+                self.run(self.sftp.mkdir(os.fsencode(path)), "mkdir")
+        except Refused as refused:
+            if refused.code == FAILURE and self.is_dead_link(path):
+                raise Refused(EXISTS, refused.reason, "mkdir") from None
+            raise
 
     def remove_directory(self, path: str) -> None:
         """Remove one directory, which must be empty."""
