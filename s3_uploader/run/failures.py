@@ -121,9 +121,8 @@ class Failures:
         if meaning_of(error.origin).blames_file:
             # Only what the destination refuses about the file itself is deleted. Other errors may pass (a lost
             # connection, a deadline) or can be put right (a permission, a setting, an object that cannot be read back).
-            is_refused = (
-                error.origin is Origin.FILE and not error.may_pass and not isinstance(error, (ProofError, NameTaken))
-            )
+            may_change = error.may_pass or isinstance(error, (ProofError, NameTaken))
+            is_refused = error.origin is Origin.FILE and not may_change and _names_a_reason(error.code)
             disposition = self._dispose(upload, row.attempts, may_delete=is_refused)
         if disposition == "kept":
             self._counters.count_waiting(candidate)
@@ -256,3 +255,11 @@ class Failures:
     def _count(self, upload: FileTask, code: str) -> None:
         if not self._is_rehearsal:
             self._counted[FailureBucket(int(self._clock.now() // 3600), code, upload.file.candidate.location)] += 1
+
+
+def _names_a_reason(code: str) -> bool:
+    """Whether the code of an error says what is wrong with a file.
+
+    HTTP's 400, FTP's 550 and SFTP's "failure" stand for a disk that fails, too; 413 is about the file's size.
+    """
+    return code == "413" or not (code == "Failure" or code.removeprefix("Status").isdigit())

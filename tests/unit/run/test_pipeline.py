@@ -899,6 +899,10 @@ class TestOnFailure:
             StoreError("The clock is wrong.", code="ClockSkew", scope=Scope.DESTINATION, origin=Origin.CLOCK),
             ProofError("Nothing is proven."),
             NameTaken("Another file has that name in other letters."),
+            StoreError("HTTP: Bad Request", code="400"),
+            StoreError("FTP: Requested action not taken", code="550"),
+            StoreError("SFTP: Failure", code="Failure"),
+            StoreError("SFTP: no such status", code="Status99"),
         ],
         ids=lambda error: error.code,
     )
