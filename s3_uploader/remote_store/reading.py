@@ -169,6 +169,7 @@ def open_object(bucket: Bucket, key: str, path: str) -> Opened:
     # rclone gives the length of the piece as the length of the whole.
     is_plausible = size is not None and (size > len(data) or len(data) != FIRST_PIECE)
     if size is not None and is_plausible and has_proof(headers, etag_counts=not bucket.capabilities.etags_are_other):
+        _insist_on_beginning(bucket, key, answer, size)
         return Opened(headers=headers, size=size, etag=etag, data=data)
     # A HEAD describes the object as a whole: its length, its checksums.
     head = bucket.ask(requests.head_object(key, path, checksums=bucket.capabilities.form != "md5")).headers
@@ -179,7 +180,19 @@ def open_object(bucket: Bucket, key: str, path: str) -> Opened:
         )
     if etag and strong_etag(clean_etag(head.get("etag", ""))) != strong_etag(etag):
         raise _changed(bucket, key)
+    _insist_on_beginning(bucket, key, answer, int(length))
     return Opened(headers={**headers, **head}, size=int(length), etag=etag, data=data)
+
+
+def _insist_on_beginning(bucket: Bucket, key: str, answer: Answer, size: int) -> None:
+    """Make sure that the first answer holds the first bytes of an object of that size."""
+    place = re.fullmatch(CONTENT_RANGE, answer.headers.get("content-range", ""))
+    if len(answer.body) > size or (place is not None and int(place[1]) > 0):
+        raise RemoteStoreError(
+            f"The server sent other bytes of {shown_name(bucket.address(key))} than its first ones: "
+            f"{len(answer.body)} from byte {int(place[1]) if place else 0} on, of {size} in all.",
+            code="InvalidAnswer",
+        )
 
 
 def read_range(bucket: Bucket, key: str, path: str, first: int, count: int, *, etag: str) -> bytes:
@@ -193,8 +206,6 @@ def read_range(bucket: Bucket, key: str, path: str, first: int, count: int, *, e
 
 def _pieces(bucket: Bucket, key: str, path: str, opened: Opened) -> Iterator[bytes]:
     size, position = opened.size, len(opened.data)
-    if position > size:
-        raise RemoteStoreError(f"{position} bytes were received instead of {size}.", code="InvalidAnswer")
     asked: tuple[Asked, int, int] | None = None
     data = opened.data
     try:

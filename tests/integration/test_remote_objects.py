@@ -421,3 +421,21 @@ def test_a_range_of_what_became_shorter() -> None:
         pytest.raises(s3.RemoteStoreError, match="other bytes"),
     ):
         s3.RemoteStore(connection).read_bytes("key", start=2_000_000, length=10)
+
+
+@pytest.mark.parametrize("engine", ["native", "boto3"])
+@pytest.mark.parametrize(("place", "count"), [("5-1/2", 5000), ("5-9/10", 5), ("0-1/2", 5000)])
+def test_a_first_answer_with_other_bytes(engine: Any, place: str, count: int) -> None:
+    """Whoever reads an object as a file gets no bytes of another place, and no beginning of them as the whole."""
+    head = f'206 Partial Content\r\nETag: "e-2"\r\nContent-Range: bytes {place}\r\nContent-Length: {count}\r\n\r\n'
+    about = f'HTTP/1.1 200 OK\r\nETag: "e-2"\r\nContent-Length: {place.partition("/")[2]}\r\n\r\n'
+
+    def answer(request: RawRequest, connection: socket.socket) -> bytes:
+        return about.encode() if request.method == "HEAD" else b"HTTP/1.1 " + head.encode() + bytes(count)
+
+    with RawServer(answer) as server, connect(server.endpoint, engine=engine, max_attempts=1) as connection:
+        store = s3.RemoteStore(connection)
+        with pytest.raises(s3.RemoteStoreError), store.open("key") as reader:
+            reader.read()
+        with pytest.raises(s3.RemoteStoreError):
+            store.read_bytes("key")
