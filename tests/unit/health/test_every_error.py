@@ -282,7 +282,7 @@ def test_directories_that_an_sftp_server_refuses(status: int, cause: Cause, reme
 
 @pytest.mark.parametrize("request_", ["realpath", "opendir", "open", "write", "mkdir", "rename"])
 def test_every_status_of_sftp(request_: str) -> None:
-    """Of all statuses only a lost connection is a matter of the network."""
+    """Of all statuses only a lost connection is a matter of the network, and only a taken name (11) is a conflict."""
     for status in range(1, 40):
         refused = sftp_errors.Refused(status, "no", request_)
         problem = ended_by(sftp_errors.login_error(refused, server="server:22", user="user", path="in"))
@@ -291,7 +291,8 @@ def test_every_status_of_sftp(request_: str) -> None:
         if error.scope is Scope.DESTINATION:
             assert ended_by(error).severity is Severity.ERROR, status
         else:
-            assert failing_with(error).cause in (Cause.FAILING_FILE, Cause.CREDENTIALS), status
+            expected = (Cause.CONFLICT,) if status == 11 else (Cause.FAILING_FILE, Cause.CREDENTIALS)
+            assert failing_with(error).cause in expected, status
 
 
 def test_every_error_of_the_kernel() -> None:
