@@ -354,6 +354,7 @@ BOTOCORE: list[tuple[Exception, TransportFailure]] = [
     (exceptions.EndpointConnectionError(**URL), TransportFailure.REFUSED),
     (exceptions.EndpointConnectionError(endpoint_url="x", error="cannot resolve"), TransportFailure.NAME),
     (exceptions.ConnectionClosedError(**URL), TransportFailure.CLOSED),
+    (exceptions.IncompleteReadError(actual_bytes=5, expected_bytes=10), TransportFailure.CLOSED),
     (exceptions.HTTPClientError(error="no"), TransportFailure.CLOSED),
     (OSError(errno.EPIPE, "broken pipe"), TransportFailure.CLOSED),
     (RuntimeError("no"), TransportFailure.OTHER),

@@ -39,6 +39,7 @@ def failure_of(error: Exception) -> Failure:
         (exceptions.EndpointConnectionError, TransportFailure.REFUSED),
         (exceptions.ConnectionClosedError, TransportFailure.CLOSED),
         (exceptions.ConnectionError, TransportFailure.CLOSED),
+        (exceptions.IncompleteReadError, TransportFailure.CLOSED),
         (exceptions.HTTPClientError, TransportFailure.CLOSED),
     )
     for exception, kind in kinds:
