@@ -144,6 +144,14 @@ def file_server_name(host: str, port: int, path: str, *, default_port: int) -> s
     return f"{shown_host}{number}/{'' if directory == '.' else directory}".rstrip("/")
 
 
+def host_to_look_up(host: str) -> str | bytes:
+    """A host as ``socket.getaddrinfo`` takes it at once.
+
+    For a text it first imports a codec, which takes time and may fail, and then as something else than an ``OSError``.
+    """
+    return host.encode() if host.isascii() else host
+
+
 def printable_json(text: str) -> str:
     """Escape every unprintable character of a JSON document; line breaks between values stay.
 

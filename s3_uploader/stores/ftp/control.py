@@ -15,6 +15,7 @@ import socket
 import ssl
 import time
 
+from s3_uploader.core.text import host_to_look_up
 from s3_uploader.stores.file_servers.password import without_password
 from s3_uploader.stores.ftp.replies import Lost, Refused, os_reason, shown_reply
 
@@ -198,9 +199,7 @@ def shut_down(connection: socket.socket) -> None:
 def _connect(host: str, port: int, seconds: float) -> socket.socket:
     """Connect to the first address that answers. The timeout is for all addresses together."""
     ends_at = time.monotonic() + seconds
-    # A text is encoded with a codec that is first imported, which may fail, and then as something else than an OSError.
-    name = host.encode() if host.isascii() else host
-    addresses = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    addresses = socket.getaddrinfo(host_to_look_up(host), port, type=socket.SOCK_STREAM)
     failed: OSError = OSError("the host name has no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         # An unreachable first address leaves time for the others.

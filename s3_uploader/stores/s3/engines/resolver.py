@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from s3_uploader.core.control import start_thread
 from s3_uploader.core.errors import lacks_descriptors
+from s3_uploader.core.text import host_to_look_up
 from s3_uploader.stores.s3.engines.connection import Address
 
 _LAST_SECONDS = 60.0
@@ -106,7 +107,5 @@ class Addresses:
 
 
 def _look_up(host: str, port: int) -> list[Address]:
-    # For a text a codec is imported first, which takes time and may fail, and then as something else than an OSError.
-    name = host.encode() if host.isascii() else host
-    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(host_to_look_up(host), port, type=socket.SOCK_STREAM)
     return [(family, address) for family, _, _, _, address in found]
